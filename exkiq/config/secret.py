@@ -1,0 +1,48 @@
+"""The file that holds the cluster's secret."""
+
+from __future__ import annotations
+
+import os
+import stat
+from pathlib import Path
+
+SECRET_BYTES_MIN = 32  # as many as the HMAC's hash has: a shorter key is the weakest part
+SECRET_BYTES_MAX = 4_096  # a key, not a document
+
+
+def read_secret_file(path: Path) -> bytes:
+    """The secret in `path` without the newline at its end.
+
+    Errors: ValueError that names the file and what is wrong with it; never its content.
+    """
+    try:
+        with path.open("rb") as file:
+            _check_owner(path, os.fstat(file.fileno()))
+            secret = file.read(SECRET_BYTES_MAX + 1)
+    except OSError as error:
+        raise ValueError(f"cannot read {path}: {error.strerror}") from error
+    return _checked(path, secret.removesuffix(b"\n").removesuffix(b"\r"))
+
+
+def _check_owner(path: Path, status: os.stat_result) -> None:
+    if not stat.S_ISREG(status.st_mode):
+        raise ValueError(f"{path} is not a file")
+    if os.name != "posix":
+        return
+    if status.st_uid not in (0, os.geteuid()):
+        raise ValueError(f"{path} belongs to another user")
+    if status.st_mode & 0o077:
+        raise ValueError(
+            f"{path} can be read by others (mode {stat.S_IMODE(status.st_mode):04o});"
+            f" run: chmod 600 {path}"
+        )
+
+
+def _checked(path: Path, secret: bytes) -> bytes:
+    if len(secret) < SECRET_BYTES_MIN:
+        raise ValueError(
+            f"{path} holds {len(secret)} bytes, at least {SECRET_BYTES_MIN} are needed"
+        )
+    if len(secret) > SECRET_BYTES_MAX:
+        raise ValueError(f"{path} holds more than {SECRET_BYTES_MAX} bytes, that is no secret")
+    return secret

@@ -1,0 +1,11 @@
+"""Which slot gets a job. Pure: a dispatcher is a value that is told what is free.
+
+It lives on the leader only, is not replicated, and is built anew from the nodes' announcements
+after an election. What it chooses is only a proposal: the machine checks every claim.
+"""
+
+from exkiq.dispatchers.lru import LRU, MRU
+from exkiq.dispatchers.lru_node import LRUNode
+from exkiq.dispatchers.protocol import Dealer, Dispatcher, Offer
+
+__all__ = ["Dispatcher", "Dealer", "Offer", "LRU", "MRU", "LRUNode"]

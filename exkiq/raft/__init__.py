@@ -1,0 +1,30 @@
+"""The replicated log: Raft by pysyncobj, used as an engine for opaque bytes.
+
+    replica      one member: the turn, group commit, what the node asks
+    engine       the only file that touches the engine's private names
+    transport    the engine's messages out and in; answers wait for the disk
+    guard        which messages may reach the engine, and in which form (pure)
+    messages     the engine's messages on the wire, checked
+    journal      entries, term, vote and identity in SQLite
+    snapshot     the machine's bytes in one checked file
+    membership   membership entries without pickle
+    outcomes     what was proposed here and is not applied yet
+    folder       a data folder: its lock, its identity, its check
+
+Nothing outside this room imports pysyncobj.
+"""
+
+from exkiq.raft.folder import DataFolder, FolderReport, check
+from exkiq.raft.journal import Journal, JournalFailed
+from exkiq.raft.replica import Listener, Replica, ReplicaSettings
+
+__all__ = [
+    "DataFolder",
+    "FolderReport",
+    "Journal",
+    "JournalFailed",
+    "Listener",
+    "Replica",
+    "ReplicaSettings",
+    "check",
+]

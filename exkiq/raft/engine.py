@@ -1,0 +1,151 @@
+"""pysyncobj as an engine: a replicated log of opaque bytes, and nothing else of it.
+
+The only file that touches the engine's private names. Each is covered by a contract test that
+turns red when the pinned package changes:
+
+    replaced while it is built   createJournal, Serializer, createPoller, PIPE_NOTIFIER_ENABLED
+    overridden                   __doApplyCommand, __parseChangeClusterRequest,
+                                 _checkCommandsToApply
+    read                         __raftLog, __commandsQueue, __noopIDx, __otherNodes,
+                                 __raftElectionDeadline
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from pysyncobj import SyncObj, SyncObjConf, syncobj
+from pysyncobj.node import Node
+
+from exkiq.raft.journal import Journal
+from exkiq.raft.membership import decode_change
+from exkiq.raft.snapshot import SnapshotStore
+from exkiq.raft.transport import EngineTransport
+
+HEARTBEAT_SECONDS = 0.05
+ELECTION_SECONDS_MIN = 0.25
+ELECTION_SECONDS_MAX = 0.5
+FALLBACK_SECONDS = 0.75  # a leader without a majority stops believing in itself
+BATCH_BYTES = 4 * 1024 * 1024  # above the largest entry: the engine miscounts what it must cut
+COMPACT_ENTRIES = 100_000  # about a quarter of an hour at full load, groups of operations each
+NEVER_SECONDS = 10 * 365 * 24 * 3600.0
+
+
+class _NullPoller:
+    """The sockets are the loop's, not the engine's."""
+
+    def subscribe(self, *_: Any) -> None: ...
+    def unsubscribe(self, *_: Any) -> None: ...
+    def poll(self, _: float) -> None: ...
+
+
+@contextmanager
+def _our_parts(journal: Journal, snapshots: SnapshotStore) -> Iterator[None]:
+    """Let the engine be built with our parts, then leave the package as it was."""
+    ours = {
+        "createJournal": lambda _: journal,
+        "Serializer": lambda *_: snapshots,
+        "createPoller": lambda _: _NullPoller(),
+        "PIPE_NOTIFIER_ENABLED": False,
+    }
+    theirs = {name: getattr(syncobj, name) for name in ours}
+    for name, part in ours.items():
+        setattr(syncobj, name, part)
+    try:
+        yield
+    finally:
+        for name, part in theirs.items():
+            setattr(syncobj, name, part)
+
+
+class Engine(SyncObj):  # type: ignore[misc]  # the package has no types
+    """One member's Raft, ticked by its owner.
+
+    Duties: hand each committed entry to `apply(index, command)`, once and in order; ask
+    `gather()` for what is to be proposed, after everything committed is applied.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        others: Iterable[str],
+        journal: Journal,
+        snapshots: SnapshotStore,
+        transport: EngineTransport,
+        apply: Callable[[int, bytes], None],
+        gather: Callable[[], None],
+    ) -> None:
+        self._exkiq_apply = apply
+        self._exkiq_gather = gather
+        path = snapshots.path
+        conf = SyncObjConf(
+            autoTick=False,
+            appendEntriesUseBatch=False,
+            appendEntriesPeriod=HEARTBEAT_SECONDS,
+            raftMinTimeout=ELECTION_SECONDS_MIN,
+            raftMaxTimeout=ELECTION_SECONDS_MAX,
+            leaderFallbackTimeout=FALLBACK_SECONDS,
+            commandsWaitLeader=False,
+            dynamicMembershipChange=True,
+            useFork=False,
+            appendEntriesBatchSizeBytes=BATCH_BYTES,
+            logCompactionMinEntries=COMPACT_ENTRIES,
+            logCompactionMinTime=NEVER_SECONDS,
+            journalFile=str(journal.path),
+            fullDumpFile=None if path is None else str(path),
+        )
+        with _our_parts(journal, snapshots):
+            super().__init__(
+                Node(name), [Node(other) for other in others], conf, Node, transport=transport
+            )
+
+    # ---- overridden: the engine looks these up by their mangled names ------------------------
+
+    def _SyncObj__doApplyCommand(self, command: bytes) -> None:  # noqa: N802
+        self._exkiq_apply(self.raftLastApplied + 1, command)
+
+    def _SyncObj__parseChangeClusterRequest(self, command: bytes) -> list[Any] | None:  # noqa: N802
+        change = decode_change(command)
+        if change is None:
+            return None
+        return ["add" if change.verb == "add" else "rem", change.name, Node(change.name)]
+
+    def _checkCommandsToApply(self) -> None:  # noqa: N802
+        self._exkiq_gather()
+        super()._checkCommandsToApply()
+
+    # ---- what the replica asks ---------------------------------------------------------------
+
+    def append(self, command: bytes, on_denied: Callable[[Any, Any], None] | None = None) -> None:
+        """Have `command`, its type byte in front, appended in this turn if we lead."""
+        self._SyncObj__commandsQueue.put_nowait((command, on_denied))
+
+    @property
+    def is_leader(self) -> bool:
+        return bool(self._isLeader())
+
+    @property
+    def leader(self) -> str | None:
+        leader = self._getLeader()
+        return None if leader is None else str(leader.id)
+
+    @property
+    def is_leader_ready(self) -> bool:
+        """Leader, and everything of earlier terms is applied here."""
+        return self.is_leader and self.raftLastApplied >= self._SyncObj__noopIDx
+
+    @property
+    def last_index(self) -> int:
+        return int(self._SyncObj__raftLog[-1][1])
+
+    @property
+    def others(self) -> frozenset[str]:
+        """The other voters, as of the newest entry in the log."""
+        return frozenset(node.id for node in self._SyncObj__otherNodes)
+
+    def postpone_election(self, until: float) -> None:
+        """Do not campaign before `until` (monotonic seconds)."""
+        deadline = self._SyncObj__raftElectionDeadline
+        self._SyncObj__raftElectionDeadline = max(deadline, until)

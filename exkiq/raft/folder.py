@@ -1,0 +1,163 @@
+"""A node's data folder: one process at a time, one identity for life, and its check.
+
+    lock       held by the running node
+    journal    SQLite: the Raft log, term, vote, and who this node is
+    snapshot   the newest snapshot
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO
+
+import msgpack
+
+from exkiq.errors import ConfigError, DataError
+from exkiq.machine import Machine, Member, check_invariants
+from exkiq.raft.journal import Journal
+from exkiq.raft.membership import MEMBERSHIP, REGULAR, decode_change
+from exkiq.raft.snapshot import decode
+
+
+@dataclass(frozen=True, slots=True)
+class Founded:
+    """The cluster this node belongs to, with the members it started with."""
+
+    cluster_id: str
+    members: tuple[Member, ...]
+
+
+class DataFolder:
+    """Opens and locks a folder; knows whose it is. `path` None is a folder in memory."""
+
+    def __init__(self, path: Path | None, name: str, cluster: str, new_incarnation: str) -> None:
+        """Errors: ConfigError when it is in use or another node's; DataError when damaged."""
+        self.path = path
+        self._lock: IO[bytes] | None = None if path is None else _locked(path)
+        self.journal = Journal(None if path is None else path / "journal")
+        self._take_identity(name, cluster, new_incarnation)
+
+    def _take_identity(self, name: str, cluster: str, new_incarnation: str) -> None:
+        saved = self.journal.identity("node")
+        if saved is None:
+            self.incarnation = new_incarnation
+            facts = msgpack.packb([name, cluster, new_incarnation])
+            self.journal.set_identity({"node": facts})
+            return
+        saved_name, saved_cluster, self.incarnation = msgpack.unpackb(saved)
+        if (saved_name, saved_cluster) != (name, cluster):
+            self.close()
+            raise ConfigError(
+                f"{self.path} belongs to node {saved_name!r} of cluster {saved_cluster!r}, not to "
+                f"{name!r} of {cluster!r}: choose another --data-dir, or start it as that node"
+            )
+
+    @property
+    def founded(self) -> Founded | None:
+        """The saved cluster, None for a fresh node."""
+        saved = self.journal.identity("founded")
+        if saved is None:
+            return None
+        cluster_id, members = msgpack.unpackb(saved)
+        return Founded(cluster_id, tuple(Member(*fields) for fields in members))
+
+    def save_founded(self, founded: Founded) -> None:
+        """Belong to this cluster from now on; durable when it returns."""
+        members = [[m.name, m.address, m.incarnation] for m in founded.members]
+        facts = msgpack.packb([founded.cluster_id, members])
+        self.journal.set_identity({"founded": facts})
+
+    def close(self) -> None:
+        """Close the journal and free the lock. May be called twice."""
+        self.journal.close()
+        if self._lock is not None:
+            self._lock.close()
+            self._lock = None
+
+
+def _locked(path: Path) -> IO[bytes]:
+    try:
+        path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        lock = (path / "lock").open("ab")
+    except OSError as error:
+        raise ConfigError(f"the data folder {path} cannot be used: {error.strerror}") from error
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        lock.close()
+        raise ConfigError(
+            f"the data folder {path} is in use by another process: stop that node first, "
+            "or choose another --name or --data-dir"
+        ) from error
+    lock.truncate(0)
+    lock.write(b"%d\n" % os.getpid())
+    lock.flush()
+    return lock
+
+
+@dataclass(slots=True)
+class FolderReport:
+    """What an offline check found. `faults` empty means the folder is sound."""
+
+    facts: dict[str, str] = field(default_factory=dict)
+    faults: list[str] = field(default_factory=list)
+
+
+def check(path: Path) -> FolderReport:
+    """Read a whole data folder as a restart would, and verify it.
+
+    Errors: ConfigError when there is no such folder or a node is running on it.
+    """
+    if not (path / "journal").is_file():
+        raise ConfigError(f"{path} is no data folder of a node: there is no journal in it")
+    report = FolderReport()
+    with _locked(path):
+        try:
+            _check_locked(path, report)
+        except DataError as error:
+            report.faults.append(str(error))
+    return report
+
+
+def _check_locked(path: Path, report: FolderReport) -> None:
+    journal = Journal(path / "journal")
+    try:
+        node = journal.identity("node")
+        if node is not None:
+            report.facts["node"], report.facts["cluster"], _ = msgpack.unpackb(node)
+        report.facts["journal"] = f"entries {journal.first_index} to {journal.last_index}"
+        machine = _machine_after(path / "snapshot", journal, report)
+    finally:
+        journal.close()
+    report.facts["applied"] = str(machine.index)
+    report.facts["state hash"] = machine.state_hash
+    report.facts["jobs"] = str(len(machine.jobs))
+    report.faults.extend(check_invariants(machine))
+
+
+def _machine_after(snapshot_path: Path, journal: Journal, report: FolderReport) -> Machine:
+    machine = Machine()
+    if snapshot_path.is_file():
+        snapshot = decode(snapshot_path.read_bytes(), str(snapshot_path))
+        machine = snapshot.machine
+        report.facts["snapshot"] = f"ends at entry {snapshot.last[1]}"
+    if journal.first_index > machine.index + 1:
+        report.faults.append(f"entries {machine.index + 1} to {journal.first_index - 1} are gone")
+    for position in range(len(journal)):
+        body, index, _ = journal[position]
+        if machine.index < index <= journal.getRaftCommitIndex():
+            _apply(machine, index, body)
+    return machine
+
+
+def _apply(machine: Machine, index: int, body: bytes) -> None:
+    change = decode_change(body) if body[0] == MEMBERSHIP else None
+    if change is not None:
+        machine.apply_member(index, change)
+    elif body[0] == REGULAR:
+        machine.apply(index, body[1:])
+    else:
+        machine.skip(index)

@@ -1,0 +1,299 @@
+"""The Raft journal in SQLite: entries, term, vote, commit index and who we are.
+
+The rules of this file:
+
+- The engine reads entries from memory; the file is read once, when it is opened.
+- Changes are gathered and written by `commit`, one transaction for however many entries.
+- `commit` returns after the bytes are on the disk (WAL, synchronous=FULL). Nothing may be
+  acknowledged, voted or counted before. Once it has failed it fails for ever: a node whose
+  disk refused a write stops, since nobody knows what a second sync would mean.
+- Every entry carries a CRC-32 over index, term and body, checked when the file is opened.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import overload
+
+from exkiq.errors import DataError, ExkiqError
+
+SCHEMA_VERSION = 1
+COMPACT_ROWS_A_COMMIT = 20_000  # deleting more rows at once would stall the turn
+
+type_entry = tuple[bytes, int, int]  # (body, index, term): the order the engine wants
+
+_TABLES = (
+    "CREATE TABLE IF NOT EXISTS entry"
+    " (idx INTEGER PRIMARY KEY, term INTEGER NOT NULL, body BLOB NOT NULL, crc INTEGER NOT NULL)",
+    "CREATE TABLE IF NOT EXISTS hard_state (id INTEGER PRIMARY KEY CHECK (id = 1),"
+    " term INTEGER NOT NULL, vote TEXT, commit_index INTEGER NOT NULL)",
+    "CREATE TABLE IF NOT EXISTS identity (key TEXT PRIMARY KEY, value BLOB NOT NULL)",
+)
+
+
+class JournalFailed(ExkiqError):
+    """The disk refused a commit: the node must stop."""
+
+
+def entry_crc(index: int, term: int, body: bytes) -> int:
+    """The checksum kept beside an entry."""
+    return zlib.crc32(body, zlib.crc32(b"%d %d" % (index, term)))
+
+
+class Journal:
+    """The log of one node, in the shape that the engine expects.
+
+    Duties: keep the log in memory for reading; write changes in one durable transaction; never
+    let damage pass for data.
+
+    `path` None keeps everything in memory and promises nothing.
+    """
+
+    def __init__(self, path: Path | None) -> None:
+        self.path = path
+        self._where = str(path) if path is not None else "the journal in memory"
+        self._entries: list[type_entry] = []
+        self._unwritten_from: int | None = None  # index of the first entry not in the file
+        self._cut_from: int | None = None  # rows at or above it are to be deleted
+        self._cut_below: int | None = None  # rows below it are to be deleted
+        self._hard_state_changed = False
+        self._failure: str | None = None
+        self._term, self._vote, self._commit_index = 0, None, 0
+        self._vote: str | None
+        self._db = self._open(path)
+        self._load()
+
+    # ---- opening -----------------------------------------------------------------------------
+
+    def _open(self, path: Path | None) -> sqlite3.Connection:
+        try:
+            db = sqlite3.connect(
+                path if path is not None else ":memory:",
+                isolation_level=None,
+                check_same_thread=False,
+            )
+            db.execute("PRAGMA locking_mode=EXCLUSIVE")
+            db.execute("PRAGMA journal_mode=WAL")
+            db.execute("PRAGMA synchronous=FULL")
+            db.execute("PRAGMA wal_autocheckpoint=4000")
+            for table in _TABLES:
+                db.execute(table)
+            version = db.execute("PRAGMA user_version").fetchone()[0]
+            if version == 0:
+                db.execute(f"PRAGMA user_version={SCHEMA_VERSION}")
+        except sqlite3.Error as error:
+            raise self._damaged(str(error)) from error
+        if version not in (0, SCHEMA_VERSION):
+            raise DataError(
+                f"{self._where} has format {version}; this exkiq reads {SCHEMA_VERSION}: "
+                "start the exkiq that wrote it"
+            )
+        return db
+
+    def _damaged(self, what: str) -> DataError:
+        return DataError(
+            f"{self._where} is damaged ({what}): move the folder away and start the node again, "
+            "it then joins as a new member and copies everything from the others"
+        )
+
+    def _load(self) -> None:
+        try:
+            verdict = self._db.execute("PRAGMA quick_check(1)").fetchone()[0]
+            if verdict != "ok":
+                raise self._damaged(verdict)
+            row = self._db.execute("SELECT term, vote, commit_index FROM hard_state").fetchone()
+            rows = self._db.execute("SELECT idx, term, body, crc FROM entry ORDER BY idx")
+            self._entries = list(self._verified(rows))
+        except sqlite3.Error as error:
+            raise self._damaged(str(error)) from error
+        if row is not None:
+            self._term, self._vote, self._commit_index = row
+        elif self._entries:
+            raise self._damaged("term and vote are missing")
+
+    def _verified(self, rows: sqlite3.Cursor) -> Iterator[type_entry]:
+        expected: int | None = None
+        for index, term, body, crc in rows:
+            if expected is not None and index != expected:
+                raise self._damaged(f"entry {expected} is missing")
+            if entry_crc(index, term, body) != crc:
+                raise self._damaged(f"the checksum of entry {index} is wrong")
+            expected = index + 1
+            yield body, index, term
+
+    # ---- what the engine calls ---------------------------------------------------------------
+
+    def add(self, command: bytes, idx: int, term: int) -> None:
+        self._entries.append((command, idx, term))
+        if self._unwritten_from is None or idx < self._unwritten_from:
+            self._unwritten_from = idx
+
+    def clear(self) -> None:
+        self._cut_rows_from(0)
+        self._cut_below = None
+        self._entries = []
+
+    def deleteEntriesFrom(self, entryFrom: int) -> None:  # noqa: N802, N803 - the engine's names
+        if entryFrom < len(self._entries):
+            self._cut_rows_from(self._entries[entryFrom][1])
+            del self._entries[entryFrom:]
+
+    def deleteEntriesTo(self, entryTo: int) -> None:  # noqa: N802, N803
+        # The engine reads the first two entries without asking whether they are there.
+        entryTo = min(entryTo, len(self._entries) - 2)  # noqa: N806
+        if entryTo > 0:
+            self._entries = self._entries[entryTo:]
+            self._cut_below = self._entries[0][1]
+
+    @overload
+    def __getitem__(self, item: int) -> type_entry: ...
+    @overload
+    def __getitem__(self, item: slice) -> list[type_entry]: ...
+    def __getitem__(self, item: int | slice) -> type_entry | list[type_entry]:
+        return self._entries[item]
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def _destroy(self) -> None:
+        """The engine's goodbye; the file is closed by `close`."""
+
+    def setRaftCommitIndex(self, raftCommitIndex: int) -> None:  # noqa: N802, N803
+        if raftCommitIndex == self._commit_index:
+            return
+        self._commit_index = raftCommitIndex
+        # A leader counts itself: what it counts must be on its own disk first.
+        if self._unwritten_from is not None and raftCommitIndex >= self._unwritten_from:
+            self.commit()
+
+    def getRaftCommitIndex(self) -> int:  # noqa: N802
+        return self._commit_index
+
+    def setCurrentTerm(self, term: int, votedForNodeId: str | None) -> None:  # noqa: N802, N803
+        self._term, self._vote = term, votedForNodeId
+        self._hard_state_changed = True
+        self.commit()  # a vote that can be forgotten is two votes in one term
+
+    def getCurrentTerm(self) -> int:  # noqa: N802
+        return self._term
+
+    def getVotedForNodeId(self) -> str | None:  # noqa: N802
+        return self._vote
+
+    def onOneSecondTimer(self) -> None:  # noqa: N802
+        """Nothing is put off to a timer here."""
+
+    # ---- ours --------------------------------------------------------------------------------
+
+    @property
+    def is_clean(self) -> bool:
+        """Whether all that the engine added is on the disk."""
+        return self._unwritten_from is None and self._cut_from is None
+
+    @property
+    def last_index(self) -> int:
+        """Index of the newest entry, 0 without one."""
+        return self._entries[-1][1] if self._entries else 0
+
+    @property
+    def first_index(self) -> int:
+        """Index of the oldest entry kept, 0 without one."""
+        return self._entries[0][1] if self._entries else 0
+
+    def commit(self) -> None:
+        """Put everything gathered on the disk; return when it is there.
+
+        Errors: JournalFailed, now and for ever, when the disk refused.
+        """
+        if self._failure is not None:
+            raise JournalFailed(self._failure)
+        if self.is_clean and not self._hard_state_changed and self._cut_below is None:
+            return
+        try:
+            self._write()
+        except sqlite3.Error as error:
+            self._failure = f"{self._where}: {error}; the node stops, free the disk and restart it"
+            raise JournalFailed(self._failure) from error
+
+    def _write(self) -> None:
+        execute = self._db.execute
+        execute("BEGIN IMMEDIATE")
+        if self._cut_from is not None:
+            execute("DELETE FROM entry WHERE idx >= ?", (self._cut_from,))
+        if self._unwritten_from is not None:
+            self._db.executemany("INSERT INTO entry VALUES (?, ?, ?, ?)", self._unwritten_rows())
+        compacted = self._cut_some_below()
+        execute(
+            "INSERT OR REPLACE INTO hard_state VALUES (1, ?, ?, ?)",
+            (self._term, self._vote, self._commit_index),
+        )
+        execute("COMMIT")
+        self._cut_from = self._unwritten_from = None
+        self._hard_state_changed = False
+        if compacted:
+            self._cut_below = None
+
+    def _unwritten_rows(self) -> list[tuple[int, int, bytes, int]]:
+        if not self._entries or self._unwritten_from is None:
+            return []
+        start = max(0, self._unwritten_from - self._entries[0][1])
+        return [
+            (index, term, body, entry_crc(index, term, body))
+            for body, index, term in self._entries[start:]
+        ]
+
+    def _cut_some_below(self) -> bool:
+        """Delete a slice of what compaction left behind; True when nothing is left of it."""
+        if self._cut_below is None:
+            return True
+        row = self._db.execute("SELECT min(idx) FROM entry").fetchone()
+        first = row[0] if row[0] is not None else self._cut_below
+        upto = min(self._cut_below, first + COMPACT_ROWS_A_COMMIT)
+        self._db.execute("DELETE FROM entry WHERE idx < ?", (upto,))
+        return upto == self._cut_below
+
+    def _cut_rows_from(self, index: int) -> None:
+        if self._cut_from is None or index < self._cut_from:
+            self._cut_from = index
+        if self._unwritten_from is not None and index <= self._unwritten_from:
+            self._unwritten_from = None
+
+    def align(self, first: type_entry, second: type_entry) -> None:
+        """Make a snapshot's two entries the head of the log, if the log holds them.
+
+        The engine throws the whole log away at a restart when its head differs from the
+        snapshot's, which it does whenever a crash fell between the snapshot and the trim.
+        """
+        if not self._entries:
+            return
+        position = first[1] - self._entries[0][1]
+        if position > 0 and self._entries[position : position + 2] == [first, second]:
+            self.deleteEntriesTo(position)
+
+    def identity(self, key: str) -> bytes | None:
+        """A fact about this node kept beside the log, None if it was never set."""
+        row = self._db.execute("SELECT value FROM identity WHERE key = ?", (key,)).fetchone()
+        return None if row is None else bytes(row[0])
+
+    def set_identity(self, facts: dict[str, bytes]) -> None:
+        """Keep facts about this node, all or none, durably."""
+        try:
+            self._db.execute("BEGIN IMMEDIATE")
+            self._db.executemany("INSERT OR REPLACE INTO identity VALUES (?, ?)", facts.items())
+            self._db.execute("COMMIT")
+        except sqlite3.Error as error:
+            self._failure = f"{self._where}: {error}"
+            raise JournalFailed(self._failure) from error
+
+    def close(self) -> None:
+        """Write what is left and close the file. May be called twice."""
+        if self._failure is None:
+            self._hard_state_changed = self._hard_state_changed or self._commit_index > 0
+            try:
+                self.commit()
+            except sqlite3.ProgrammingError:
+                return  # closed already
+        self._db.close()

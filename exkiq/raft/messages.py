@@ -1,0 +1,84 @@
+"""The engine's messages on the wire: which there are, and which fields each must have.
+
+Anything else closes the link it came on: the engine reads fields without asking.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from exkiq.errors import RemoteWireError
+
+Message = dict[str, Any]
+
+_FIELDS: dict[str, dict[str, type | tuple[type, ...]]] = {
+    "append_entries": {"term": int, "commit_index": int},
+    "next_node_idx": {"next_node_idx": int, "reset": bool, "success": bool},
+    "request_vote": {"term": int, "last_log_index": int, "last_log_term": int},
+    "response_vote": {"term": int},
+    "timeout_now": {"term": int},
+}
+_COUNTER_MAX = 2**62
+
+
+def from_wire(message: object) -> Message:
+    """Check a message of a peer and give it the types that the engine wants.
+
+    Errors: RemoteWireError that names what is wrong.
+    """
+    if not isinstance(message, dict):
+        raise RemoteWireError("an engine message that is no map")
+    kind = message.get("type")
+    fields = _FIELDS.get(kind) if isinstance(kind, str) else None
+    if fields is None:
+        raise RemoteWireError(f"no such engine message: {str(kind)[:40]!r}")
+    for name, kinds in fields.items():
+        _check(message, name, kinds)
+    if kind == "append_entries":
+        _check_append(message)
+    return message
+
+
+def _check(message: Message, name: str, kinds: type | tuple[type, ...]) -> None:
+    value = message.get(name)
+    is_fine = isinstance(value, kinds) and (kinds is bool or not isinstance(value, bool))
+    if not is_fine or (isinstance(value, int) and not 0 <= value <= _COUNTER_MAX):
+        raise RemoteWireError(f"{message['type']}: {name} cannot be {str(value)[:40]}")
+
+
+def _check_append(message: Message) -> None:
+    if "transmission" in message:
+        # The engine cuts what is over its batch size in pieces, and miscounts them.
+        raise RemoteWireError("append_entries: entries in pieces are not taken")
+    if "prevLogIdx" not in message:
+        serialized = message.get("serialized")
+        message["serialized"] = None if serialized is None else _chunk(serialized)
+        return
+    _check(message, "prevLogIdx", int)
+    _check(message, "prevLogTerm", int)
+    entries = message.get("entries", [])
+    if not isinstance(entries, list):
+        raise RemoteWireError("append_entries: entries are no list")
+    message["entries"] = _entries(entries, message["prevLogIdx"] + 1)
+
+
+def _entries(entries: list[Any], expected: int) -> list[tuple[bytes, int, int]]:
+    checked = []
+    for entry in entries:
+        if not isinstance(entry, list) or len(entry) != 3:
+            raise RemoteWireError("append_entries: an entry has three fields")
+        body, index, term = entry
+        if not isinstance(body, bytes) or not body or index != expected or type(term) is not int:
+            raise RemoteWireError("append_entries: an entry that cannot be")
+        checked.append((body, index, term))
+        expected += 1
+    return checked
+
+
+def _chunk(serialized: object) -> tuple[bytes, bool, bool]:
+    if not isinstance(serialized, list) or len(serialized) != 3:
+        raise RemoteWireError("append_entries: a piece of snapshot has three fields")
+    data, is_first, is_last = serialized
+    if not isinstance(data, bytes) or type(is_first) is not bool or type(is_last) is not bool:
+        raise RemoteWireError("append_entries: a piece of snapshot that cannot be")
+    return data, is_first, is_last

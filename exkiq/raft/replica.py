@@ -1,0 +1,444 @@
+"""One member of the cluster's Raft group: the turn, and what goes in and out of it.
+
+A turn, in this order (the numbers are used below):
+
+    1  messages of the peers have been handed to the engine as they came
+    2  the engine ticks: elections, commits, `apply` of what is committed
+    3  inside the tick, after `apply`: what was gathered becomes one entry
+    4  one journal commit for everything that must be durable
+    5  only now the answers that vouch for it leave
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from pysyncobj.node import Node
+
+from exkiq.clock import Clock
+from exkiq.machine import Applied, Machine, MemberChange
+from exkiq.machine.commands import encode_entry
+from exkiq.machine.limits import ENTRY_BYTES_MAX, OP_BYTES_MAX
+from exkiq.raft.engine import ELECTION_SECONDS_MAX, ELECTION_SECONDS_MIN, Engine
+from exkiq.raft.journal import Journal
+from exkiq.raft.membership import MEMBERSHIP, REGULAR, decode_change, encode_change
+from exkiq.raft.outcomes import Done, Outbox
+from exkiq.raft.snapshot import Snapshot, SnapshotStore, Work
+from exkiq.raft.transport import EngineTransport
+from exkiq.telemetry import log
+from exkiq.wire.messages import Kind
+
+TICK_SECONDS = 0.025  # half a heartbeat
+OUTBOX_TICKS = 10  # deadlines of callers are looked at this seldom: it costs a pass over all
+GATHERED_BYTES_MAX = 64 * 1024 * 1024  # beyond it operations are dropped; their origins repeat
+SLOW_TURN_SECONDS = 0.05
+_REGULAR = bytes([REGULAR])
+
+
+class Listener(Protocol):
+    """What the node above is told, on the loop."""
+
+    def applied(self, applied: Applied) -> None:
+        """An entry was applied to the machine."""
+
+    def leadership(self, leader: str | None, term: int) -> None:
+        """Another leader, another term, or this leader is ready now."""
+
+    def before_flush(self, ops: list[bytes]) -> list[bytes]:
+        """Leader only: an entry of `ops` is about to be made; what else goes in."""
+
+    def wants_flush(self) -> bool:
+        """Leader only: whether there is something to propose although nothing was gathered."""
+
+    def member_appended(self, change: MemberChange) -> None:
+        """Leader only: a change of members is in the log."""
+
+    def failed(self, error: Exception) -> None:
+        """The replica cannot go on; the node must stop."""
+
+
+@dataclass(frozen=True, slots=True)
+class ReplicaSettings:
+    """Who we are and where our files are. `folder` None keeps everything in memory."""
+
+    name: str
+    cluster_id: str
+    members: tuple[str, ...]
+    folder: Path | None
+
+
+class Replica:
+    """A member of the Raft group.
+
+    Duties: turn the loop's events into turns of the engine; group operations into entries;
+    find the outcome of each operation in the applied log; keep the machine; change members
+    one at a time.
+    """
+
+    def __init__(
+        self,
+        settings: ReplicaSettings,
+        journal: Journal,
+        listener: Listener,
+        send: Callable[[str, list[Any]], bool],
+        clock: Clock,
+        work: Work,
+    ) -> None:
+        self.name = settings.name
+        self.machine = Machine()
+        self.journal = journal
+        self._listener, self._clock, self._send = listener, clock, send
+        self._base_members = settings.members
+        path = None if settings.folder is None else settings.folder / "snapshot"
+        self.snapshots = SnapshotStore(
+            path, lambda: self.machine, self._members_after, self._install, work
+        )
+        self._prepare(self.snapshots.load())
+        self._transport = EngineTransport(send)
+        self._engine = Engine(
+            settings.name,
+            [name for name in self._members_now() if name != settings.name],
+            journal,
+            self.snapshots,
+            self._transport,
+            self._apply,
+            self._gather,
+        )
+        self._transport.engine = self._engine
+        self._outbox = Outbox()
+        self._gathered: list[bytes] = []
+        self._gathered_bytes = 0
+        self._in_flight = 0  # index of the entry that is not applied yet, 0 for none
+        self._changes: list[MemberChange] = []
+        self._change_in_flight: MemberChange | None = None
+        self._is_change_told = False
+        self._has_flushed = False
+        self._ticks = 0
+        self._seen: tuple[str | None, int, bool] = (None, 0, False)
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._is_turn_due = self._is_sync_due = False
+        self._last_turn = clock.monotonic()
+        self._jitter = random.Random()  # noqa: S311 - only spreads elections
+
+    # ---- starting and stopping ---------------------------------------------------------------
+
+    def start(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Begin to tick on `loop`."""
+        self._loop = loop
+        self._last_turn = self._clock.monotonic()
+        self.wake()
+        self._tick()
+
+    def stop(self) -> None:
+        """Stop ticking and close the journal. May be called twice."""
+        self._loop = None
+        if self._timer is not None:
+            self._timer.cancel()
+        self._engine.destroy()
+        self.journal.close()
+
+    def _prepare(self, snapshot: Snapshot | None) -> None:
+        """Line the log up with the snapshot before the engine compares them."""
+        if snapshot is not None:
+            self.journal.align(snapshot.previous, snapshot.last)
+
+    # ---- what the node asks ------------------------------------------------------------------
+
+    @property
+    def is_leader(self) -> bool:
+        """Leader, and everything of earlier terms is applied here."""
+        return self._engine.is_leader_ready
+
+    @property
+    def leader(self) -> str | None:
+        return self._engine.leader
+
+    @property
+    def term(self) -> int:
+        return int(self._engine.raftCurrentTerm)
+
+    @property
+    def commit_index(self) -> int:
+        return int(self._engine.raftCommitIndex)
+
+    @property
+    def applied_index(self) -> int:
+        return int(self._engine.raftLastApplied)
+
+    @property
+    def log_length(self) -> int:
+        return len(self.journal)
+
+    @property
+    def voters(self) -> frozenset[str]:
+        """The voters as of the newest entry in the log, this node included."""
+        return self._engine.others | {self.name}
+
+    def propose(self, op: bytes, timeout: float | None, done: Done | None) -> None:
+        """Have an operation committed; `done` is told its outcome, or why there is none.
+
+        Units:  timeout in seconds; None keeps trying until it is applied.
+        Errors: Unavailable at once when too many wait already; else through `done`:
+                NoQuorum (surely not done) or OutcomeUnknown.
+        """
+        deadline = None if timeout is None else self._clock.monotonic() + timeout
+        self._outbox.add(op, deadline, done)
+        self.wake()
+
+    def change_members(self, change: MemberChange) -> None:
+        """Leader only: add or remove a member, after the changes asked for before."""
+        if change not in self._changes and change != self._change_in_flight:
+            self._changes.append(change)
+            self.wake()
+
+    def transfer_leadership(self, name: str | None) -> None:
+        """Leader only: ask `name`, or the most caught up follower, to campaign at once."""
+        self._engine.transferLeadership(name)
+
+    def peer_up(self, name: str) -> None:
+        self._transport.peer_up(name)
+        self.wake()
+
+    def peer_down(self, name: str) -> None:
+        self._transport.peer_down(name)
+
+    def receive(self, sender: str, message: list[Any]) -> None:
+        """A RAFT or PROPOSE message of a member. Errors: RemoteWireError."""
+        if message[0] == Kind.RAFT:
+            self._transport.receive(sender, message[1], self._engine.others)
+        else:
+            for op in message[1]:
+                self._take(op)
+        self.wake()
+
+    def _take(self, op: bytes) -> None:
+        if len(op) <= OP_BYTES_MAX and self._gathered_bytes < GATHERED_BYTES_MAX:
+            self._gathered.append(op)
+            self._gathered_bytes += len(op)
+
+    # ---- the turn ----------------------------------------------------------------------------
+
+    def wake(self) -> None:
+        """Have a turn soon."""
+        if not self._is_turn_due and self._loop is not None:
+            self._is_turn_due = True
+            self._loop.call_soon(self._turn)
+
+    def _tick(self) -> None:
+        if self._loop is not None:
+            self._timer = self._loop.call_later(TICK_SECONDS, self._tick)
+            self._ticks += 1
+            if self._ticks % OUTBOX_TICKS == 0:
+                self._outbox.tick(self._clock.monotonic())
+            self.wake()
+
+    def _turn(self) -> None:
+        self._is_turn_due = False
+        if self._loop is None:
+            return
+        started = self._clock.monotonic()
+        try:
+            self._forgive_a_pause(started)
+            self._engine.doTick(0)
+            self._note_appended()
+            self._notice_leadership()
+            self._forward()
+            self._transport.end_of_turn()
+            self._sync_soon()
+        except Exception as error:
+            self._fail(error)
+        self._last_turn = self._clock.monotonic()
+        if self._last_turn - started > SLOW_TURN_SECONDS:
+            log.warning("a turn took %d ms", (self._last_turn - started) * 1000)
+
+    def _forgive_a_pause(self, now: float) -> None:
+        """After a pause of ours the leader's messages wait in the socket: read them first."""
+        if now - self._last_turn > ELECTION_SECONDS_MIN / 2:
+            spread = ELECTION_SECONDS_MAX - ELECTION_SECONDS_MIN
+            wait = ELECTION_SECONDS_MIN + spread * self._jitter.random()
+            self._engine.postpone_election(now + wait)
+
+    def _sync_soon(self) -> None:
+        """Steps 4 and 5. A leader lets its messages leave first: followers sync meanwhile."""
+        if self._loop is not None and self._engine.is_leader and not self.journal.is_clean:
+            if not self._is_sync_due:
+                self._is_sync_due = True
+                self._loop.call_soon(self._sync_on_loop)
+        else:
+            self._sync()
+
+    def _sync_on_loop(self) -> None:
+        self._is_sync_due = False
+        if self._loop is None:
+            return
+        try:
+            self._sync()
+        except Exception as error:
+            self._fail(error)
+
+    def _sync(self) -> None:
+        had_news = not self.journal.is_clean
+        self.journal.commit()
+        self._transport.release()
+        if had_news and self._engine.is_leader and not self._engine.others:
+            self.wake()  # alone, our own disk is the majority: commit it now
+
+    def _fail(self, error: Exception) -> None:
+        self._loop = None  # no turn after this one: what the disk or the engine did is unknown
+        self._listener.failed(error)
+
+    # ---- gathering: step 3 -------------------------------------------------------------------
+
+    def _gather(self) -> None:
+        """Make one entry of what was gathered, unless one is on its way already."""
+        if self._in_flight and self._in_flight > self.applied_index and self._engine.is_leader:
+            return
+        self._in_flight = 0
+        if not self._engine.is_leader:
+            self._drop_gathered()
+            return
+        if self._engine.leader == self.name:
+            for op in self._outbox.take_unsent(self._clock.monotonic()):
+                self._take(op)
+        self._propose_change()
+        if not self._engine.is_leader_ready:
+            return
+        if self._gathered or self._listener.wants_flush():
+            self._flush()
+
+    def _flush(self) -> None:
+        ops = self._take_gathered()
+        ops += self._listener.before_flush(ops)
+        if not ops:
+            return
+        entry = encode_entry(self._clock.now_ms(), self.term, ops)
+        self._engine.append(_REGULAR + entry)
+        self._has_flushed = True
+
+    def _note_appended(self) -> None:
+        """After the tick: where the gathered entry went, and whether a change is in the log."""
+        if self._has_flushed:
+            self._has_flushed = False
+            self._in_flight = self._engine.last_index
+        change = self._change_in_flight
+        if change is None or self._is_change_told:
+            return
+        if (change.name in self.voters) == (change.verb == "add"):
+            self._is_change_told = True
+            self._listener.member_appended(change)
+
+    def _take_gathered(self) -> list[bytes]:
+        total, count = 0, 0
+        for op in self._gathered:
+            total += len(op)
+            if count and total > ENTRY_BYTES_MAX:
+                break
+            count += 1
+        ops = self._gathered[:count]
+        del self._gathered[:count]
+        self._gathered_bytes -= sum(map(len, ops))
+        return ops
+
+    def _drop_gathered(self) -> None:
+        """No leader any more: the origins of these will send them to the next one."""
+        self._gathered.clear()
+        self._gathered_bytes = 0
+
+    def _forward(self) -> None:
+        """Send what waits here to the leader, in frames of an entry's size."""
+        leader = self._engine.leader
+        if leader is None or leader == self.name or not self._outbox.has_unsent:
+            return
+        batch: list[bytes] = []
+        size = 0
+        for op in self._outbox.take_unsent(self._clock.monotonic()):
+            if batch and size + len(op) > ENTRY_BYTES_MAX:
+                self._send(leader, [int(Kind.PROPOSE), batch])
+                batch, size = [], 0
+            batch.append(op)
+            size += len(op)
+        if batch:
+            self._send(leader, [int(Kind.PROPOSE), batch])
+
+    def _notice_leadership(self) -> None:
+        seen = (self.leader, self.term, self._engine.is_leader_ready)
+        if seen == self._seen:
+            return
+        if seen[:2] != self._seen[:2]:
+            self._outbox.leader_changed()
+            self._in_flight = 0
+            self._changes.clear()
+            self._change_in_flight = None
+            self.wake()
+        self._seen = seen
+        self._listener.leadership(self.leader, self.term)
+
+    # ---- applying: step 2 --------------------------------------------------------------------
+
+    def _apply(self, index: int, command: bytes) -> None:
+        kind = command[0]
+        if kind == REGULAR:
+            applied = self.machine.apply(index, command[1:])
+            self._outbox.applied(applied.results)
+            self._listener.applied(applied)
+        elif kind == MEMBERSHIP:
+            self._apply_change(index, command)
+        else:
+            self.machine.skip(index)
+
+    def _apply_change(self, index: int, command: bytes) -> None:
+        change = decode_change(command)
+        if change is None:
+            return
+        self.machine.apply_member(index, change)
+        if change == self._change_in_flight:
+            self._change_in_flight = None
+        log.info("member %s: %s", "joined" if change.verb == "add" else "left", change.name)
+        self._listener.leadership(self.leader, self.term)
+
+    # ---- members -----------------------------------------------------------------------------
+
+    def _propose_change(self) -> None:
+        if self._change_in_flight is not None or not self._changes:
+            return
+        if not self._engine.is_leader_ready:
+            return
+        change = self._changes.pop(0)
+        if (change.name in self.voters) == (change.verb == "add"):
+            self._listener.member_appended(change)  # done before: whoever asks again is told
+            return
+        self._change_in_flight, self._is_change_told = change, False
+        self._engine.append(encode_change(change), lambda *_: self._denied(change))
+
+    def _denied(self, change: MemberChange) -> None:
+        if self._change_in_flight == change:
+            self._change_in_flight = None
+
+    def _install(self, snapshot: Snapshot) -> None:
+        """A snapshot replaces the state: at the start, or sent by the leader."""
+        self.machine = snapshot.machine
+        self._listener.leadership(self.leader, self.term)
+
+    def _members_after(self, snapshot: Snapshot) -> list[Any]:
+        names = self._follow_changes(set(snapshot.machine.members), snapshot.last[1])
+        return [Node(name) for name in sorted(names)]
+
+    def _members_now(self) -> set[str]:
+        return self._follow_changes(set(self._base_members), 0)
+
+    def _follow_changes(self, names: set[str], after: int) -> set[str]:
+        """Members are those of the newest entry in the log, committed or not."""
+        for position in range(len(self.journal)):
+            body, index, _ = self.journal[position]
+            change = decode_change(body) if index > after else None
+            if change is not None and change.verb == "add":
+                names.add(change.name)
+            elif change is not None:
+                names.discard(change.name)
+        return names
