@@ -14,7 +14,6 @@ import asyncio
 import threading
 from typing import Any, Protocol
 
-from exkiq.errors import NotRunning
 from exkiq.telemetry import log
 
 
@@ -49,9 +48,7 @@ class LoopThread:
     def _start(self) -> asyncio.AbstractEventLoop:
         loop = asyncio.new_event_loop()
         # A daemon: nothing is left to do when the main thread ends, every call has its answer.
-        self._thread = threading.Thread(
-            target=_run, args=(loop,), name=self._name, daemon=True
-        )
+        self._thread = threading.Thread(target=_run, args=(loop,), name=self._name, daemon=True)
         self._thread.start()
         return loop
 

@@ -13,23 +13,22 @@ import datetime
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, TypedDict
+from typing import TYPE_CHECKING, Any, TypedDict, TypeVar
 
 from exkiq.failure_modes import FailureMode
-from exkiq.machine.limits import ID_CHARS_MAX, QUEUE_NAME_BYTES_MAX, RESERVED_QUEUE_NAMES
+from exkiq.machine import limits
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
+T = TypeVar("T", bound="DataclassInstance")
 
 Seconds = float | datetime.timedelta
 
-# Seconds to wait before the next run, a rule (failures, error) -> seconds, or the whole rule.
-Backoff = float | Callable[[int, BaseException], float | None] | FailureMode
+# The wait before the next run, a rule (failures, error) -> wait, or the whole rule.
+Backoff = Seconds | Callable[[int, BaseException], Seconds | None] | FailureMode
 
 UNITS = ("weeks", "days", "hours", "minutes", "seconds", "milliseconds")
-
-COUNT_MAX = 1_000_000  # runs: beyond any use, and every sum of them fits 32 bits
-PRIORITY_MAX = 2**31 - 1
-
-# Ten years, as the longest wait of a failure mode: every due time still fits a calendar.
-DURATION_MS_MAX = 315_360_000_000
 
 
 class ClassOptions(TypedDict, total=False):
@@ -72,6 +71,10 @@ class Options:
     def given(self, owner: str, changes: Mapping[str, Any]) -> Options:
         """These with the changes; TypeError for an unknown keyword, ValueError for a bad value."""
         refuse_unknown(owner, changes, ClassOptions.__annotations__)
+        return self.replaced(changes)
+
+    def replaced(self, changes: Mapping[str, Any]) -> Options:
+        """These with the changes that are theirs; ValueError for a bad value."""
         return _replaced(self, changes)
 
 
@@ -84,8 +87,8 @@ class Wish:
     id: str | None = None
     is_unique: bool = False
 
-    def given(self, changes: Mapping[str, Any]) -> Wish:
-        """These with the changes that are its own."""
+    def replaced(self, changes: Mapping[str, Any]) -> Wish:
+        """This with the changes that are its own; ValueError for a bad value."""
         return _replaced(self, changes)
 
 
@@ -100,17 +103,19 @@ def check_queue_name(value: object) -> str:
     """The value, if a queue can be called that; else ValueError."""
     if not isinstance(value, str) or not value.isprintable() or value != value.strip():
         raise ValueError(f"queue must be a printable name, not {value!r}")
-    if value in RESERVED_QUEUE_NAMES:
+    if value in limits.RESERVED_QUEUE_NAMES:
         raise ValueError(f"queue must not be the name of a state, as {value!r} is")
-    if not 1 <= len(value.encode()) <= QUEUE_NAME_BYTES_MAX:
-        raise ValueError(f"queue must have 1 to {QUEUE_NAME_BYTES_MAX} bytes, not {value!r}")
+    if not 1 <= len(value.encode()) <= limits.QUEUE_NAME_BYTES_MAX:
+        raise ValueError(f"queue must have 1 to {limits.QUEUE_NAME_BYTES_MAX} bytes, not {value!r}")
     return value
 
 
 def check_id(value: object) -> str:
     """The value, if a job can be called that; else ValueError."""
-    if not isinstance(value, str) or not 1 <= len(value) <= ID_CHARS_MAX:
-        raise ValueError(f"id must be a str of 1 to {ID_CHARS_MAX} characters, not {value!r}")
+    if not isinstance(value, str) or not 1 <= len(value) <= limits.ID_CHARS_MAX:
+        raise ValueError(
+            f"id must be a str of 1 to {limits.ID_CHARS_MAX} characters, not {value!r}"
+        )
     try:
         value.encode()
     except UnicodeEncodeError as error:
@@ -118,7 +123,7 @@ def check_id(value: object) -> str:
     return value
 
 
-def check_duration(name: str, value: object) -> int:
+def check_duration(name: str, value: object, most_ms: int = limits.DELAY_MS_MAX) -> int:
     """Seconds or a timedelta, 0 or more, as milliseconds rounded up; else ValueError."""
     if isinstance(value, datetime.timedelta):
         ms = milliseconds(value)
@@ -130,8 +135,8 @@ def check_duration(name: str, value: object) -> int:
         ms = math.ceil(value * 1000)
     if ms < 0:
         raise ValueError(f"{name} must be 0 or more, not {value!r}")
-    if ms > DURATION_MS_MAX:
-        raise ValueError(f"{name} must be at most ten years, not {value!r}")
+    if ms > most_ms:
+        raise ValueError(f"{name} must be at most {most_ms // limits.DAY_MS} days, not {value!r}")
     return ms
 
 
@@ -186,30 +191,23 @@ def check_moment(value: object) -> int:
     return max(1, milliseconds(value - epoch))  # what lies before 1970 is due as well
 
 
-def _count(name: str, value: object) -> int:
-    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= COUNT_MAX:
-        raise ValueError(f"{name} must be an int from 0 to {COUNT_MAX}, not {value!r}")
-    return value
-
-
-def _priority(value: object) -> int:
-    if isinstance(value, bool) or not isinstance(value, int) or abs(value) > PRIORITY_MAX:
-        raise ValueError(f"priority must be an int within 32 bits, not {value!r}")
+def _check_int(name: str, value: object, least: int, most: int) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
+        raise ValueError(f"{name} must be an int from {least} to {most}, not {value!r}")
     return value
 
 
 def _timeout(value: object) -> int:
     if value is None:
         return 0
-    ms = check_duration("timeout", value)
+    ms = check_duration("timeout", value, limits.TIMEOUT_MS_MAX)
     if ms == 0:
         raise ValueError("timeout must be more than 0 seconds, or None for no limit")
     return ms
 
 
 def _backoff(value: object) -> object:
-    is_number = isinstance(value, int | float) and not isinstance(value, bool)
-    if is_number:
+    if isinstance(value, int | float | datetime.timedelta) and not isinstance(value, bool):
         check_duration("backoff", value)
     elif isinstance(value, type) or not (
         value is None or isinstance(value, FailureMode) or callable(value)
@@ -227,11 +225,17 @@ def _is_unique(value: object) -> bool:
 # option -> (the field it sets, the check that gives the field's value)
 _FIELDS: dict[str, tuple[str, Callable[[Any], Any]]] = {
     "queue": ("queue", check_queue_name),
-    "retries": ("retries", lambda value: _count("retries", value)),
-    "result_ttl": ("result_ttl_ms", lambda value: check_duration("result_ttl", value)),
-    "max_lost": ("max_lost", lambda value: _count("max_lost", value)),
+    "retries": ("retries", lambda value: _check_int("retries", value, 0, limits.RETRIES_MAX)),
+    "result_ttl": (
+        "result_ttl_ms",
+        lambda value: check_duration("result_ttl", value, limits.RESULT_TTL_MS_MAX),
+    ),
+    "max_lost": ("max_lost", lambda value: _check_int("max_lost", value, 0, limits.LOST_MAX)),
     "timeout": ("timeout_ms", _timeout),
-    "priority": ("priority", _priority),
+    "priority": (
+        "priority",
+        lambda value: _check_int("priority", value, -limits.PRIORITY_MAX, limits.PRIORITY_MAX),
+    ),
     "backoff": ("backoff", _backoff),
     "delay": ("delay_ms", lambda value: check_duration("delay", value)),
     "id": ("id", check_id),
@@ -239,7 +243,7 @@ _FIELDS: dict[str, tuple[str, Callable[[Any], Any]]] = {
 }
 
 
-def _replaced(target: Any, changes: Mapping[str, Any]) -> Any:
+def _replaced(target: T, changes: Mapping[str, Any]) -> T:
     own = {field.name for field in dataclasses.fields(target)}
     checked = [(*_FIELDS[name], value) for name, value in changes.items()]
     return dataclasses.replace(

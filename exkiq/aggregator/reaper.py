@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from exkiq.clock import Clock
-from exkiq.machine import Machine, Session
+from exkiq.machine import Session
 
 LOOK_S = 0.25
 """How often the leader looks at least. A longer gap between two looks was its own absence."""
@@ -45,6 +45,11 @@ class Reaper:
         """The end of that session is on its way; it is not proposed again."""
         self._ended[node] = session
 
+    @property
+    def is_due(self) -> bool:
+        """Is it time to look again?"""
+        return self._clock.monotonic() >= self._looked + LOOK_S
+
     def silent(self, sessions: Mapping[str, Session]) -> list[Session]:
         """The sessions to end now."""
         now = self._look()
@@ -56,12 +61,10 @@ class Reaper:
             and now - self._heard.setdefault(node, now) >= self._timeout
         ]
 
-    def next_wake(self, machine: Machine) -> float | None:
+    def next_wake(self, sessions: Mapping[str, Session]) -> float | None:
         """When to look again, in seconds of the monotonic clock; None with nobody to watch."""
-        watched = [node for node in machine.sessions if node != self._me]
-        if not watched:
-            return None
-        return self._looked + LOOK_S
+        is_alone = sessions.keys() <= {self._me}
+        return None if is_alone else self._looked + LOOK_S
 
     def _look(self) -> float:
         """Now; the time during which we were away is added to what everyone was granted."""

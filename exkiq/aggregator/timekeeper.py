@@ -24,6 +24,11 @@ class Timekeeper:
         self._in_flight: bytes | None = None
         self._not_before_ms = 0
 
+    @property
+    def is_in_flight(self) -> bool:
+        """Is a DUE on its way?"""
+        return self._in_flight is not None
+
     def is_due(self, machine: Machine) -> bool:
         """Would a DUE have something to do by now?"""
         deadline_ms = machine.next_deadline_ms()

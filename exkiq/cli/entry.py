@@ -22,7 +22,8 @@ tree = typer.Typer(
     name="exkiq",
     help="Background jobs for Python with no broker.",
     add_completion=False,
-    context_settings={"help_option_names": ["-h", "--help"]},
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
 tree.command(name="start", help=start.HELP)(start.start)
 for command in (
@@ -68,7 +69,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return FAILED
     except TyperException as error:
-        show.fault(f"{error.format_message()} (exkiq --help shows what there is)")
+        context = getattr(error, "ctx", None)
+        path = context.command_path if context else "exkiq"
+        show.fault(f"{error.format_message()} (see {path} --help)")
         return error.exit_code
     except ConfigError as error:
         for fault in error.faults:

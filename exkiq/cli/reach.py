@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import functools
+import inspect
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Annotated, Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+
+from exkiq.config.secret import read_secret_file
+from exkiq.errors import ConfigError
+
+if TYPE_CHECKING:
+    from exkiq.client import Client
 
 Url = Annotated[
     str | None,
     typer.Option(
         "--url",
         metavar="URL",
-        envvar="EXKIQ_URL",
-        show_envvar=False,
         help="Node to ask: exkiq://HOST:PORT[,HOST:PORT] or exkiq+unix:///PATH. (default: the "
         "node of this machine; EXKIQ_URL)",
     ),
@@ -24,10 +31,16 @@ Cluster = Annotated[
     str | None,
     typer.Option(
         "--cluster",
-        metavar="C",
-        envvar="EXKIQ_CLUSTER",
-        show_envvar=False,
+        metavar="NAME",
         help="Cluster whose node on this machine to ask. (default: default; EXKIQ_CLUSTER)",
+    ),
+]
+SecretFile = Annotated[
+    Path | None,
+    typer.Option(
+        "--secret-file",
+        metavar="FILE",
+        help="File with the secret of the cluster. (default: none; EXKIQ_SECRET_FILE)",
     ),
 ]
 Timeout = Annotated[
@@ -45,24 +58,75 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of a ta
 
 
 @dataclass(frozen=True, slots=True)
-class Reached:
+class Node:
     """A node that answers this command."""
 
-    client: Any
+    client: Client
     timeout: float
 
     def ask(self, verb: str, *arguments: object) -> Any:
         """The answer to one question."""
         return self.client.request(verb, *arguments, timeout=self.timeout)
 
+    def change(self, operation: bytes, about: str) -> Any:
+        """The outcome of one operation of `exkiq.machine.commands`."""
+        return self.client.propose(operation, about, timeout=self.timeout)
 
-@contextmanager
-def reached(url: str | None, cluster: str | None, timeout: float) -> Iterator[Reached]:
-    """A node, and the connection closed at the end.
 
-    Errors: NoNodeError says how to start or name one.
-    """
-    from exkiq.client import Client
+@dataclass(frozen=True, slots=True)
+class Way:
+    """Which node to ask, how to prove that we may, how long to wait."""
 
-    with Client(url, cluster=cluster) as client:
-        yield Reached(client, timeout)
+    url: str | None
+    cluster: str | None
+    secret_file: Path | None
+    timeout: float
+
+    @contextmanager
+    def node(self) -> Iterator[Node]:
+        """A node; the connection is closed at the end.
+
+        Errors: ConfigError for what is no URL or secret; NoNodeError when none answers.
+        """
+        # imported late: help and usage errors must not wait for the client
+        from exkiq.client import Client
+
+        with Client(self.url, cluster=self.cluster, secret=self._secret()) as client:
+            yield Node(client, self.timeout)
+
+    def _secret(self) -> bytes | None:
+        if self.secret_file is None:
+            return None
+        try:
+            return read_secret_file(self.secret_file)
+        except ValueError as error:
+            raise ConfigError(f"--secret-file: {error}") from error
+
+
+SHARED: dict[str, tuple[Any, Any]] = {
+    "url": (Url, None),
+    "cluster": (Cluster, None),
+    "secret_file": (SecretFile, None),
+    "timeout": (Timeout, 5.0),
+}
+
+
+def asks_a_node(command: Callable[..., None]) -> Callable[..., None]:
+    """Gives `command(way, ...)` the options that name a node; typer reads the signature."""
+
+    @functools.wraps(command)
+    def asking(**given: Any) -> None:
+        way = Way(**{name: given.pop(name) for name in SHARED})
+        command(way, **given)
+
+    own = list(inspect.signature(command, eval_str=True).parameters.values())[1:]
+    shared = [
+        inspect.Parameter(
+            name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation
+        )
+        for name, (annotation, default) in SHARED.items()
+    ]
+    keyword_only = [each.replace(kind=inspect.Parameter.KEYWORD_ONLY) for each in own]
+    asking.__signature__ = inspect.Signature([*keyword_only, *shared])  # type: ignore[attr-defined]
+    asking.__annotations__ = {}
+    return asking

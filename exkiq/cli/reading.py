@@ -2,31 +2,35 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
+from datetime import datetime
 from typing import Annotated, Any
 
 import typer
 
 from exkiq.cli import show
-from exkiq.cli.reach import AsJson, Cluster, Reached, Timeout, Url, reached
-from exkiq.errors import NoSuchJob
-from exkiq.wire.codec import decode_call
+from exkiq.cli.reach import AsJson, Node, Way, asks_a_node
+from exkiq.errors import ConfigError, NoSuchJob
+from exkiq.inspect import AttemptError, JobStatus
+from exkiq.machine import State
 
 QUEUE_COLUMNS = ("queued", "running", "scheduled", "retry", "failed")
 JOBS_SHOWN = 50
-JOBS_SHOWN_MAX = 1_000  # more is a dump; page through it with --offset
+JOBS_SHOWN_MAX = 10_000  # more is a dump; page through it with --offset
+PAGE_JOBS_MAX = 100  # of one answer: far below what fits a frame, unless arguments are large
 
 
-def status(
-    url: Url = None, cluster: Cluster = None, timeout: Timeout = 5.0, as_json: AsJson = False
-) -> None:
-    """Show the cluster, its members, the log and the queues, as one node sees them."""
-    with reached(url, cluster, timeout) as node:
+@asks_a_node
+def status(way: Way, as_json: AsJson = False) -> None:
+    """Show the cluster, its members and its queues, as one node sees them."""
+    with way.node() as node:
         answer = node.ask("status")
     if as_json:
         show.as_json(answer)
         return
     _show_cluster(answer)
+    show_members(answer["cluster"]["members"])
     _show_queues(answer["queues"])
     _show_counts(answer["stats"])
 
@@ -44,21 +48,22 @@ def _show_cluster(answer: Mapping[str, Any]) -> None:
             "asked": answer["node"],
         }
     )
+
+
+def show_members(members: list[Mapping[str, Any]]) -> None:
+    """Who belongs to the cluster, and how far each has come in the log."""
+    columns = ("name", "address", "role", "state", "applied")
     show.table(
         "members",
-        ("name", "address", "role", "state", "#applied"),
-        [
-            (each["name"], each["address"], each["role"], each["state"], each["applied"])
-            for each in cluster["members"]
-        ],
+        (*columns[:-1], "#applied"),
+        [[each[name] for name in columns] for each in members],
     )
 
 
-def stats(
-    url: Url = None, cluster: Cluster = None, timeout: Timeout = 5.0, as_json: AsJson = False
-) -> None:
-    """Show how many jobs are in each state, and the totals since the cluster was founded."""
-    with reached(url, cluster, timeout) as node:
+@asks_a_node
+def stats(way: Way, as_json: AsJson = False) -> None:
+    """Show how many jobs are in each state, and the totals."""
+    with way.node() as node:
         answer = node.ask("stats")
     if as_json:
         show.as_json(answer)
@@ -70,11 +75,10 @@ def _show_counts(counts: Mapping[str, Any]) -> None:
     show.table("jobs", ("what", "#count"), list(counts.items()))
 
 
-def queues(
-    url: Url = None, cluster: Cluster = None, timeout: Timeout = 5.0, as_json: AsJson = False
-) -> None:
-    """Show each queue: its jobs by state, whether it is paused, how long its oldest waits."""
-    with reached(url, cluster, timeout) as node:
+@asks_a_node
+def queues(way: Way, as_json: AsJson = False) -> None:
+    """Show each queue with its jobs by state."""
+    with way.node() as node:
         answer = node.ask("queues")
     if as_json:
         show.as_json(answer)
@@ -93,20 +97,17 @@ def _show_queues(answer: Mapping[str, Mapping[str, Any]]) -> None:
     )
 
 
+@asks_a_node
 def jobs(
-    job: Annotated[
-        str | None, typer.Argument(metavar="[ID]", help="Show this one job, its errors included.")
-    ] = None,
+    way: Way,
+    job: Annotated[str | None, typer.Argument(metavar="ID", hidden=True)] = None,
     queue: Annotated[
         str | None, typer.Option("--queue", metavar="Q", help="Only jobs of this queue.")
     ] = None,
     state: Annotated[
         str | None,
         typer.Option(
-            "--state",
-            metavar="STATE",
-            help="Only jobs in this state: scheduled, queued, running, retry, succeeded, failed "
-            "or cancelled.",
+            "--state", metavar="STATE", help=f"Only jobs in this state: {', '.join(State)}."
         ),
     ] = None,
     limit: Annotated[
@@ -116,81 +117,87 @@ def jobs(
     offset: Annotated[
         int, typer.Option("--offset", metavar="N", min=0, help="Leave out the first so many.")
     ] = 0,
-    url: Url = None,
-    cluster: Cluster = None,
-    timeout: Timeout = 5.0,
     as_json: AsJson = False,
 ) -> None:
-    """List jobs, or show one job in full."""
-    with reached(url, cluster, timeout) as node:
-        if job is not None:
-            _one_job(node, job, is_json=as_json)
-            return
-        answer = node.ask("jobs", queue, state, limit, offset)
-    if as_json:
-        show.as_json([_readable(each) for each in answer])
-    else:
-        _show_jobs(answer)
+    """List jobs, or show the one job ID in full, its errors included."""
+    if state is not None and state not in list(State):
+        raise ConfigError(f"--state: {state!r} is not one of {', '.join(State)}")
+    with way.node() as node:
+        if job is None:
+            _show_jobs(_listed(node, queue, state, limit, offset), is_json=as_json)
+        else:
+            _show_job(_found(node, job), is_json=as_json)
 
 
-def _show_jobs(answer: list[Mapping[str, Any]]) -> None:
+def _listed(
+    node: Node, queue: str | None, state: str | None, limit: int, offset: int
+) -> list[JobStatus]:
+    found: list[JobStatus] = []
+    while len(found) < limit:
+        count = min(PAGE_JOBS_MAX, limit - len(found))
+        page = node.ask("jobs", queue, state, count, offset + len(found))
+        found += map(JobStatus.of, page)
+        if len(page) < count:
+            break
+    return found
+
+
+def _found(node: Node, job: str) -> JobStatus:
+    answer = node.ask("job", job)
+    if answer is None:
+        raise NoSuchJob(f"no job has the id {job}, or its record is gone")
+    return JobStatus.of(answer)
+
+
+def _show_jobs(found: list[JobStatus], *, is_json: bool) -> None:
+    if is_json:
+        show.as_json([dataclasses.asdict(each) for each in found])
+        return
     show.table(
         "",
         ("id", "state", "queue", "task", "arguments", "#attempt", "node", "since (UTC)", "error"),
         [
             (
-                each["id"],
-                each["state"],
-                each["queue"],
-                each["task"],
-                _call_text(each["args"]),
-                each["attempt"],
-                each["by"],
+                each.id,
+                each.state,
+                each.queue,
+                each.task,
+                _call_text(each),
+                each.attempt,
+                each.by,
                 show.moment(_since(each)),
-                _error_text(each["error"]),
+                _error_text(each.error),
             )
-            for each in answer
+            for each in found
         ],
     )
 
 
-def _one_job(node: Reached, job: str, *, is_json: bool) -> None:
-    answer = node.ask("job", job)
-    if answer is None:
-        raise NoSuchJob(f"no job has the id {job}, or its record is gone")
+def _show_job(found: JobStatus, *, is_json: bool) -> None:
     if is_json:
-        show.as_json(_readable(answer))
+        show.as_json(dataclasses.asdict(found))
         return
-    shown = {name: value for name, value in answer.items() if name not in ("args", "errors")}
-    shown["arguments"] = _call_text(answer["args"])
-    shown["error"] = _error_text(answer["error"])
-    for name in ("enqueued_at", "run_at", "started_at", "completed_at"):
-        shown[name] = show.moment(shown[name])
-    show.facts(shown)
-    for number, error in enumerate(answer["errors"], 1):
-        show.line(f"\nerror {number}: {_error_text(error)}\n{error[2]}")
+    facts = dataclasses.asdict(found)
+    del facts["kwargs"], facts["errors"]
+    facts |= {"args": _call_text(found), "error": _error_text(found.error)}
+    for name, value in facts.items():
+        facts[name] = show.moment(value) if isinstance(value, datetime) else value
+    show.facts(facts)
+    for number, error in enumerate(found.errors, 1):
+        show.line(f"\nerror {number}: {_error_text(error)}\n{error.traceback}")
 
 
-def _readable(answer: Mapping[str, Any]) -> dict[str, Any]:
-    """A job for JSON: its arguments as they were given, not as they were packed."""
-    arguments, keywords = decode_call(answer["args"])
-    return {**answer, "args": arguments, "kwargs": keywords}
+def _call_text(job: JobStatus) -> str:
+    keywords = (f"{name}={value!r}" for name, value in job.kwargs.items())
+    return ", ".join([*map(repr, job.args), *keywords])
 
 
-def _call_text(payload: bytes) -> str:
-    arguments, keywords = decode_call(payload)
-    shown = [repr(value) for value in arguments]
-    return ", ".join([*shown, *(f"{name}={value!r}" for name, value in keywords.items())])
+def _error_text(error: AttemptError | None) -> str | None:
+    return None if error is None else f"{error.type}: {error.message}"
 
 
-def _error_text(error: list[str] | None) -> str | None:
-    return None if error is None else f"{error[0]}: {error[1]}"
-
-
-def _since(job: Mapping[str, Any]) -> int | None:
+def _since(job: JobStatus) -> datetime | None:
     """When the job came into its state, as far as its times tell."""
-    if job["state"] in ("scheduled", "retry"):
-        at_ms = job["run_at"]
-    else:
-        at_ms = job["completed_at"] or job["started_at"] or job["enqueued_at"]
-    return at_ms if isinstance(at_ms, int) else None
+    if job.state in (State.SCHEDULED, State.RETRY):
+        return job.run_at
+    return job.completed_at or job.started_at or job.enqueued_at

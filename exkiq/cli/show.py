@@ -6,7 +6,7 @@ import base64
 import json
 import sys
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import UTC, datetime
+from datetime import datetime
 
 from rich import box
 from rich.console import Console
@@ -94,8 +94,6 @@ def plain(text: str) -> str:
     )
 
 
-def moment(at_ms: int | None) -> str | None:
-    """A time as the clock on the wall shows it in UTC."""
-    if at_ms is None:
-        return None
-    return datetime.fromtimestamp(at_ms / 1000, UTC).strftime("%Y-%m-%d %H:%M:%S")
+def moment(at: datetime | None) -> str | None:
+    """A time as the clock on the wall shows it, UTC, to the second."""
+    return None if at is None else at.strftime("%Y-%m-%d %H:%M:%S")

@@ -16,7 +16,8 @@ from exkiq.config.table import Place
 from exkiq.errors import ConfigError
 
 HELP = (
-    "Start a node that runs the jobs of APP, modules importable from the current folder. "
+    "Start a node that runs the jobs of APP.\n\n"
+    "APP is a module that defines workers, or several, importable from the current folder. "
     "Settings are taken from the options, else from EXKIQ_* variables, else from the file, "
     "else from the defaults."
 )
@@ -57,7 +58,7 @@ def _type_of(setting: Setting) -> Any:
 
 def _option(setting: Setting) -> Any:
     if setting.flags == setting.metavar:
-        return typer.Argument(metavar=f"{setting.metavar}...", help=setting.sentence)
+        return typer.Argument(metavar=setting.metavar, hidden=True)
     return typer.Option(
         setting.flags, metavar=setting.metavar or None, help=help_of(setting), show_default=False
     )

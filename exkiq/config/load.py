@@ -171,9 +171,7 @@ def _overrule(
     values[beaten] = BY_NAME[beaten].default
 
 
-def _read_secret(
-    found: Mapping[str, Found], values: dict[str, Any], faults: list[str]
-) -> None:
+def _read_secret(found: Mapping[str, Found], values: dict[str, Any], faults: list[str]) -> None:
     if values["secret_file"] is not None:
         try:
             values["secret"] = read_secret_file(values["secret_file"])
@@ -186,9 +184,7 @@ def _read_secret(
         )
 
 
-def _guard_doors(
-    found: Mapping[str, Found], values: dict[str, Any], faults: list[str]
-) -> None:
+def _guard_doors(found: Mapping[str, Found], values: dict[str, Any], faults: list[str]) -> None:
     """No door to other machines without a secret, unless it was asked for by name."""
     host, _ = split_address(values["bind"])
     if is_unspecified(host):

@@ -24,9 +24,7 @@ NAME = Text(
     r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}",
     "1 to 63 letters, digits, dots, dashes or underscores, a letter or digit first",
 )
-MODULE = Text(
-    r"[^\W\d]\w*(\.[^\W\d]\w*)*", "a module name such as myapp.workers, dots and no .py"
-)
+MODULE = Text(r"[^\W\d]\w*(\.[^\W\d]\w*)*", "a module name such as myapp.workers, dots and no .py")
 
 CONCURRENCY_MAX = 10_000  # jobs a process; async jobs go far, thousands is what people try
 PROCESSES_MAX = 1_024
@@ -49,8 +47,8 @@ EVERYWHERE = frozenset(Place)
 class Setting:
     """One setting: what it is called in each place, what it takes, what it means.
 
-    `default_text` stands for a default that depends on the machine; `flag` is spelled out
-    where it is not the name.
+    `default_text` stands for a default that depends on the machine, and `example` is then
+    shown in its place; `flag` is spelled out where it is not the name.
     """
 
     name: str
@@ -58,6 +56,7 @@ class Setting:
     default: object
     sentence: str
     default_text: str = ""
+    example: str = ""
     flag: str = ""
     metavar: str = ""
     places: frozenset[Place] = EVERYWHERE
@@ -84,12 +83,15 @@ SETTINGS: tuple[Setting, ...] = (
         "",
         "Name of this node in its cluster; it stays the same when the node is started again.",
         default_text="the host's name",
+        example='"web-1"',
+        metavar="NAME",
     ),
     Setting(
         "cluster",
         NAME,
         "default",
         "Name of the cluster; nodes of other clusters are left alone.",
+        metavar="NAME",
     ),
     Setting(
         "data_dir",
@@ -97,6 +99,7 @@ SETTINGS: tuple[Setting, ...] = (
         None,
         "Folder that holds the journal and snapshots of this node.",
         default_text="exkiq/CLUSTER/NAME in $XDG_STATE_HOME or ~/.local/state",
+        example='"/var/lib/exkiq"',
         metavar="DIR",
     ),
     Setting(
@@ -110,7 +113,7 @@ SETTINGS: tuple[Setting, ...] = (
         Address(port_low=0),
         "127.0.0.1:0",
         "Address to listen on; port 0 takes a free one. Other machines reach the node only when "
-        "this is an address of theirs to reach, and then a secret is needed.",
+        "this is the machine's own address in their network, and then a secret is needed.",
         metavar="HOST:PORT",
     ),
     Setting(
@@ -134,8 +137,8 @@ SETTINGS: tuple[Setting, ...] = (
         "bootstrap_expect",
         Count(1, VOTERS_MAX),
         1,
-        "Number of fresh nodes that found a cluster together; 1 founds at once when it finds "
-        "none to join.",
+        "Number of fresh nodes that found a cluster together; with 1, a node that finds no "
+        "cluster founds one alone.",
         metavar="N",
     ),
     Setting(
@@ -144,6 +147,7 @@ SETTINGS: tuple[Setting, ...] = (
         {},
         "Queues this node serves, each with its share of the work.",
         default_text="those the modules declare, and default",
+        example="{ emails = 3, default = 1 }",
         metavar="NAME:WEIGHT,...",
     ),
     Setting(
@@ -152,6 +156,7 @@ SETTINGS: tuple[Setting, ...] = (
         0,
         "Child processes that run jobs.",
         default_text="the number of cores",
+        example="4",
         metavar="P",
     ),
     Setting(
@@ -169,6 +174,7 @@ SETTINGS: tuple[Setting, ...] = (
         "File with the secret that all nodes and clients of the cluster share: 32 bytes or "
         "more, readable by its owner only.",
         default_text="none",
+        example='"/etc/exkiq/secret"',
         metavar="FILE",
     ),
     Setting(

@@ -35,6 +35,7 @@ class Facts:
     """What must outlive a crash while a cluster is founded or joined.
 
     `members` is the list that Raft was started with, not today's: that one is in the journal.
+    `founder` is the first on that list, or "" when this node joined later.
     """
 
     cluster_id: str = ""

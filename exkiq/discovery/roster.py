@@ -71,7 +71,7 @@ class Roster:
         place = self._places.get(sighting.address)
         if place is not None:
             place.seen = self._seen
-            return []
+            return [Sight(sighting.address)]  # it may have just come back
         out = self._make_room(sighting.name)
         if out is None:
             return []

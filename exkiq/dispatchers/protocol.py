@@ -15,7 +15,6 @@ class Offer(NamedTuple):
 
     id: str
     queue: str
-    priority: int
     nodes: Container[str]
 
 

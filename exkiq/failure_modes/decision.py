@@ -13,13 +13,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from exkiq.machine import limits
+
 Decision = list[str | int]
 
-# Ten years: beyond any use, and every due time still fits 64 bits and a calendar.
-DELAY_SECONDS_MAX = 315_360_000
-
-# As in the limits of the machine: a queue's name is a key of every status and every claim.
-QUEUE_NAME_BYTES_MAX = 255
+DELAY_SECONDS_MAX = limits.DELAY_MS_MAX // 1000
 
 
 def retry_after(seconds: float) -> Decision:
@@ -45,8 +43,10 @@ def check_queue_name(name: object) -> str:
     """`name` as it came, if a queue can be called that."""
     if not isinstance(name, str):
         raise TypeError(f"a queue's name is a str, not {name!r}")
-    if not 0 < len(name.encode()) <= QUEUE_NAME_BYTES_MAX:
-        raise ValueError(f"a queue's name has 1 to {QUEUE_NAME_BYTES_MAX} bytes, not {name!r}")
+    if not 0 < len(name.encode()) <= limits.QUEUE_NAME_BYTES_MAX:
+        raise ValueError(
+            f"a queue's name has 1 to {limits.QUEUE_NAME_BYTES_MAX} bytes, not {name!r}"
+        )
     return name
 
 
@@ -68,13 +68,13 @@ def check_decision(decision: object) -> Decision:
 def _is_delay(rest: list[object]) -> bool:
     if len(rest) != 1 or type(rest[0]) is not int:
         return False
-    return 0 <= rest[0] <= DELAY_SECONDS_MAX * 1000
+    return 0 <= rest[0] <= limits.DELAY_MS_MAX
 
 
 def _is_queue(rest: list[object]) -> bool:
     if len(rest) != 1 or not isinstance(rest[0], str):
         return False
-    return 0 < len(rest[0].encode(errors="replace")) <= QUEUE_NAME_BYTES_MAX
+    return 0 < len(rest[0].encode(errors="replace")) <= limits.QUEUE_NAME_BYTES_MAX
 
 
 def _is_empty(rest: list[object]) -> bool:

@@ -98,7 +98,11 @@ class Engine(SyncObj):  # type: ignore[misc]  # the package has no types
         )
         with _our_parts(journal, snapshots):
             super().__init__(
-                Node(name), [Node(other) for other in others], conf, Node, transport=transport
+                Node(name),
+                [Node(other) for other in others],
+                conf,
+                nodeClass=Node,
+                transport=transport,
             )
 
     # ---- overridden: the engine looks these up by their mangled names ------------------------
@@ -147,5 +151,5 @@ class Engine(SyncObj):  # type: ignore[misc]  # the package has no types
 
     def postpone_election(self, until: float) -> None:
         """Do not campaign before `until` (monotonic seconds)."""
-        deadline = self._SyncObj__raftElectionDeadline
+        deadline: float = self._SyncObj__raftElectionDeadline
         self._SyncObj__raftElectionDeadline = max(deadline, until)

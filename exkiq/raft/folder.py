@@ -1,8 +1,8 @@
 """A node's data folder: one process at a time, one identity for life, and its check.
 
-    lock       held by the running node
-    journal    SQLite: the Raft log, term, vote, and who this node is
-    snapshot   the newest snapshot
+lock       held by the running node
+journal    SQLite: the Raft log, term, vote, and who this node is
+snapshot   the newest snapshot
 """
 
 from __future__ import annotations
@@ -16,18 +16,10 @@ from typing import IO
 import msgpack
 
 from exkiq.errors import ConfigError, DataError
-from exkiq.machine import Machine, Member, check_invariants
+from exkiq.machine import Machine, check_invariants
 from exkiq.raft.journal import Journal
-from exkiq.raft.membership import MEMBERSHIP, REGULAR, decode_change
+from exkiq.raft.membership import decode_change
 from exkiq.raft.snapshot import decode
-
-
-@dataclass(frozen=True, slots=True)
-class Founded:
-    """The cluster this node belongs to, with the members it started with."""
-
-    cluster_id: str
-    members: tuple[Member, ...]
 
 
 class DataFolder:
@@ -54,21 +46,6 @@ class DataFolder:
                 f"{self.path} belongs to node {saved_name!r} of cluster {saved_cluster!r}, not to "
                 f"{name!r} of {cluster!r}: choose another --data-dir, or start it as that node"
             )
-
-    @property
-    def founded(self) -> Founded | None:
-        """The saved cluster, None for a fresh node."""
-        saved = self.journal.identity("founded")
-        if saved is None:
-            return None
-        cluster_id, members = msgpack.unpackb(saved)
-        return Founded(cluster_id, tuple(Member(*fields) for fields in members))
-
-    def save_founded(self, founded: Founded) -> None:
-        """Belong to this cluster from now on; durable when it returns."""
-        members = [[m.name, m.address, m.incarnation] for m in founded.members]
-        facts = msgpack.packb([founded.cluster_id, members])
-        self.journal.set_identity({"founded": facts})
 
     def close(self) -> None:
         """Close the journal and free the lock. May be called twice."""
@@ -154,10 +131,8 @@ def _machine_after(snapshot_path: Path, journal: Journal, report: FolderReport) 
 
 
 def _apply(machine: Machine, index: int, body: bytes) -> None:
-    change = decode_change(body) if body[0] == MEMBERSHIP else None
+    change = decode_change(body)
     if change is not None:
         machine.apply_member(index, change)
-    elif body[0] == REGULAR:
-        machine.apply(index, body[1:])
     else:
-        machine.skip(index)
+        machine.apply(index, body)

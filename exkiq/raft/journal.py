@@ -61,8 +61,8 @@ class Journal:
         self._cut_below: int | None = None  # rows below it are to be deleted
         self._hard_state_changed = False
         self._failure: str | None = None
-        self._term, self._vote, self._commit_index = 0, None, 0
-        self._vote: str | None
+        self._term = self._commit_index = 0
+        self._vote: str | None = None
         self._db = self._open(path)
         self._load()
 

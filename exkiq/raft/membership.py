@@ -11,8 +11,6 @@ import msgpack
 from exkiq.errors import RemoteWireError
 from exkiq.machine import MemberChange
 
-REGULAR = 0
-NO_OP = 1
 MEMBERSHIP = 2
 
 

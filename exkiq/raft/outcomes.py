@@ -9,12 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from typing import TypeAlias
 
 from exkiq.errors import ExkiqError, NoQuorum, OutcomeUnknown, Unavailable
-from exkiq.machine import Outcome
 from exkiq.machine.commands import peek_pid
+from exkiq.machine.outcomes import Answer, Refused
 
-Done = Callable[[Outcome | ExkiqError], None]
+Outcome: TypeAlias = "Answer | Refused"
+Done: TypeAlias = "Callable[[Answer | Refused | ExkiqError], None]"
 
 WAITING_MAX = 100_000  # operations, not jobs; beyond it a caller is told to come back later
 RESEND_SECONDS = 1.0  # a leader that answers later than this has most likely lost it

@@ -21,12 +21,13 @@ from typing import Any, Protocol
 from pysyncobj.node import Node
 
 from exkiq.clock import Clock
+from exkiq.errors import RemoteWireError
 from exkiq.machine import Applied, Machine, MemberChange
 from exkiq.machine.commands import encode_entry
 from exkiq.machine.limits import ENTRY_BYTES_MAX, OP_BYTES_MAX
 from exkiq.raft.engine import ELECTION_SECONDS_MAX, ELECTION_SECONDS_MIN, Engine
 from exkiq.raft.journal import Journal
-from exkiq.raft.membership import MEMBERSHIP, REGULAR, decode_change, encode_change
+from exkiq.raft.membership import decode_change, encode_change
 from exkiq.raft.outcomes import Done, Outbox
 from exkiq.raft.snapshot import Snapshot, SnapshotStore, Work
 from exkiq.raft.transport import EngineTransport
@@ -37,7 +38,6 @@ TICK_SECONDS = 0.025  # half a heartbeat
 OUTBOX_TICKS = 10  # deadlines of callers are looked at this seldom: it costs a pass over all
 GATHERED_BYTES_MAX = 64 * 1024 * 1024  # beyond it operations are dropped; their origins repeat
 SLOW_TURN_SECONDS = 0.05
-_REGULAR = bytes([REGULAR])
 
 
 class Listener(Protocol):
@@ -45,6 +45,9 @@ class Listener(Protocol):
 
     def applied(self, applied: Applied) -> None:
         """An entry was applied to the machine."""
+
+    def installed(self) -> None:
+        """A snapshot replaced the machine; what it skipped was never applied here."""
 
     def leadership(self, leader: str | None, term: int) -> None:
         """Another leader, another term, or this leader is ready now."""
@@ -157,7 +160,11 @@ class Replica:
 
     @property
     def leader(self) -> str | None:
-        return self._engine.leader
+        """The leader's name; None when there is none, or no link to it."""
+        leader = self._engine.leader
+        if leader is None or leader == self.name or self._transport.is_connected(leader):
+            return leader
+        return None
 
     @property
     def term(self) -> int:
@@ -170,6 +177,11 @@ class Replica:
     @property
     def applied_index(self) -> int:
         return int(self._engine.raftLastApplied)
+
+    @property
+    def waiting(self) -> int:
+        """Operations proposed here that are not applied yet."""
+        return len(self._outbox)
 
     @property
     def log_length(self) -> int:
@@ -210,12 +222,22 @@ class Replica:
 
     def receive(self, sender: str, message: list[Any]) -> None:
         """A RAFT or PROPOSE message of a member. Errors: RemoteWireError."""
-        if message[0] == Kind.RAFT:
-            self._transport.receive(sender, message[1], self._engine.others)
-        else:
+        if self._loop is None:
+            return
+        if message[0] == Kind.PROPOSE:
             for op in message[1]:
                 self._take(op)
+        else:
+            self._receive(sender, message[1])
         self.wake()
+
+    def _receive(self, sender: str, message: object) -> None:
+        try:
+            self._transport.receive(sender, message, self._engine.others)
+        except RemoteWireError:
+            raise
+        except Exception as error:
+            self._fail(error)
 
     def _take(self, op: bytes) -> None:
         if len(op) <= OP_BYTES_MAX and self._gathered_bytes < GATHERED_BYTES_MAX:
@@ -317,8 +339,7 @@ class Replica:
         ops += self._listener.before_flush(ops)
         if not ops:
             return
-        entry = encode_entry(self._clock.now_ms(), self.term, ops)
-        self._engine.append(_REGULAR + entry)
+        self._engine.append(encode_entry(self._clock.now_ms(), self.term, ops))
         self._has_flushed = True
 
     def _note_appended(self) -> None:
@@ -352,7 +373,7 @@ class Replica:
 
     def _forward(self) -> None:
         """Send what waits here to the leader, in frames of an entry's size."""
-        leader = self._engine.leader
+        leader = self.leader
         if leader is None or leader == self.name or not self._outbox.has_unsent:
             return
         batch: list[bytes] = []
@@ -382,20 +403,15 @@ class Replica:
     # ---- applying: step 2 --------------------------------------------------------------------
 
     def _apply(self, index: int, command: bytes) -> None:
-        kind = command[0]
-        if kind == REGULAR:
-            applied = self.machine.apply(index, command[1:])
-            self._outbox.applied(applied.results)
-            self._listener.applied(applied)
-        elif kind == MEMBERSHIP:
-            self._apply_change(index, command)
-        else:
-            self.machine.skip(index)
-
-    def _apply_change(self, index: int, command: bytes) -> None:
         change = decode_change(command)
-        if change is None:
+        if change is not None:
+            self._apply_change(index, change)
             return
+        applied = self.machine.apply(index, command)
+        self._outbox.applied(applied.results)
+        self._listener.applied(applied)
+
+    def _apply_change(self, index: int, change: MemberChange) -> None:
         self.machine.apply_member(index, change)
         if change == self._change_in_flight:
             self._change_in_flight = None
@@ -423,7 +439,7 @@ class Replica:
     def _install(self, snapshot: Snapshot) -> None:
         """A snapshot replaces the state: at the start, or sent by the leader."""
         self.machine = snapshot.machine
-        self._listener.leadership(self.leader, self.term)
+        self._listener.installed()
 
     def _members_after(self, snapshot: Snapshot) -> list[Any]:
         names = self._follow_changes(set(snapshot.machine.members), snapshot.last[1])

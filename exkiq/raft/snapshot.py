@@ -25,7 +25,7 @@ import msgpack
 from pysyncobj.config import SERIALIZER_STATE
 
 from exkiq.errors import DataError
-from exkiq.machine import Machine
+from exkiq.machine import Machine, encode_snapshot
 from exkiq.machine.limits import FRAME_BYTES_MAX
 from exkiq.raft.journal import type_entry
 from exkiq.telemetry import log
@@ -52,7 +52,7 @@ class Snapshot:
 
 def encode(previous: type_entry, last: type_entry, machine: bytes) -> bytes:
     """The bytes of a snapshot file."""
-    head = msgpack.packb([list(previous), list(last)])
+    head: bytes = msgpack.packb([list(previous), list(last)])
     rest = struct.pack(">I", len(head)) + head + machine
     return MAGIC + hashlib.sha256(rest).digest() + rest
 
@@ -115,7 +115,7 @@ class SnapshotStore:
         path = self.path
 
         def write() -> bytes | None:
-            encoded = encode(previous, last, capture.encode())
+            encoded = encode(previous, last, encode_snapshot(capture))
             if path is None:
                 return encoded
             _write_durably(path.with_suffix(".next"), encoded)

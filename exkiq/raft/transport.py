@@ -92,6 +92,9 @@ class EngineTransport(Transport):  # type: ignore[misc]  # the engine has no typ
         self._connected.discard(name)
         self._onNodeDisconnected(Node(name))
 
+    def is_connected(self, name: str) -> bool:
+        return name in self._connected
+
     def receive(self, sender: str, message: object, voters: frozenset[str]) -> None:
         """Check a peer's message and hand it to the engine. Errors: RemoteWireError."""
         admitted = self._guard.admit(sender, from_wire(message), voters)

@@ -4,7 +4,7 @@ from exkiq.dispatchers import LRU, MRU, Dispatcher, Offer
 
 
 def offer(*nodes: str) -> Offer:
-    return Offer("job-1", "default", 0, nodes)
+    return Offer("job-1", "default", nodes)
 
 
 def test_lru_hands_out_the_slot_free_longest() -> None:

@@ -9,7 +9,7 @@ ALL = ("a", "b", "c")
 
 
 def offer(*nodes: str) -> Offer:
-    return Offer("job-1", "default", 0, nodes or ALL)
+    return Offer("job-1", "default", nodes or ALL)
 
 
 def dealt(dispatcher: LRUNode, count: int, *nodes: str) -> list[str]:

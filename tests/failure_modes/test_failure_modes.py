@@ -197,9 +197,24 @@ def test_abandon_takes_no_options() -> None:
 
 @pytest.mark.parametrize(
     "decision",
-    [None, [], "failed", ["retry"], ["retry", -1], ["retry", 1.5], ["retry", True],
-     ["retry", 10**15], ["move"], ["move", ""], ["move", 3], ["failed", 1], ["explode"], [3], [["failed"]]],
-)  # fmt: skip
+    [
+        None,
+        [],
+        "failed",
+        ["retry"],
+        ["retry", -1],
+        ["retry", 1.5],
+        ["retry", True],
+        ["retry", 10**15],
+        ["move"],
+        ["move", ""],
+        ["move", 3],
+        ["failed", 1],
+        ["explode"],
+        [3],
+        [["failed"]],
+    ],
+)
 def test_what_is_no_decision_is_refused(decision: Any) -> None:
     """A user's mode could put anything into the log."""
     with pytest.raises((TypeError, ValueError)):

@@ -104,8 +104,9 @@ def clocks(module: Module) -> Iterator[Fault]:
 
 
 def chance(module: Module) -> Iterator[Fault]:
-    """Only the node and the client draw lots."""
-    if not module.is_product or module.is_one_of("exkiq/node.py", "exkiq/client.py"):
+    """Only those who build a node or a client draw lots, and hand the source down."""
+    builders = ("exkiq/node.py", "exkiq/assembly.py", "exkiq/client.py")
+    if not module.is_product or module.is_one_of(*builders):
         return
     for line, source, names in _imports(module):
         if source.partition(".")[0] in CHANCE or (source == "os" and "urandom" in names):

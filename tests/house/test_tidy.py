@@ -47,7 +47,10 @@ CLEAN = [
     (PRODUCT, "from time import struct_time"),
     ("exkiq/node.py", "import random"),
     ("exkiq/service.py", "asyncio.create_task(work())"),
-    (PRODUCT, "async def f():\n    async with asyncio.TaskGroup() as tg:\n        tg.create_task(g())"),
+    (
+        PRODUCT,
+        "async def f():\n    async with asyncio.TaskGroup() as tg:\n        tg.create_task(g())",
+    ),
     (PRODUCT, "try:\n    go()\nexcept OSError:\n    pass"),
     (PRODUCT, "try:\n    go()\nexcept Exception:\n    log.exception('x')"),
     (PRODUCT, "try:\n    go()\nexcept BaseException:\n    raise"),

@@ -13,10 +13,11 @@ import pysyncobj.pickle
 import pytest
 from pysyncobj import SyncObj, syncobj
 from pysyncobj.version import VERSION
-from tests.raft.world import World, enqueue_op, world
 
 from exkiq.machine import MemberChange
-from exkiq.raft.membership import NO_OP
+from tests.raft.world import World, enqueue_op, world
+
+NO_OP = 1
 
 THREE = ("n1", "n2", "n3")
 SOURCES_SHA256 = "43967e81db9c4e40c3c70749017f52114179104bfcfa80480eb352b2508adb3a"
@@ -124,9 +125,9 @@ def test_the_vote_is_on_the_disk_before_it_is_sent(tmp_path: Path) -> None:
 
         def checked(sender: str, to: str, message: list[Any]) -> bool:
             if isinstance(message[1], dict) and message[1]["type"] == "response_vote":
-                term, vote = journals[sender]._db.execute(
-                    "SELECT term, vote FROM hard_state"
-                ).fetchone()
+                term, vote = (
+                    journals[sender]._db.execute("SELECT term, vote FROM hard_state").fetchone()
+                )
                 if (term, vote) != (message[1]["term"], to):
                     broken.append(sender)
             return send(sender, to, message)
@@ -186,7 +187,7 @@ def test_the_engine_s_own_forwarding_never_leaves(tmp_path: Path) -> None:
         three(w, tmp_path)
         leader = w.leader()
         follower = next(m for m in w.members.values() if m is not leader)
-        follower.replica._engine._applyCommand(b"\x00" + enqueue_op(1), None)
+        follower.replica._engine.append(b"\x00" + enqueue_op(1))
         w.run(0.5)
         kinds = {message[1]["type"] for _, _, message in w.sent if message[0] == 1}
         assert "apply_command" not in kinds

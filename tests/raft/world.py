@@ -18,7 +18,7 @@ from typing import Any
 import msgpack
 from pysyncobj import syncobj
 
-from exkiq.machine import Applied, MemberChange, commands
+from exkiq.machine import Applied, MemberChange, Spec, commands
 from exkiq.raft import Journal, Replica, ReplicaSettings
 
 CREEP = 0.00002  # with a frozen clock two loops of the engine never end
@@ -93,15 +93,16 @@ class Member:
         self.appended: list[MemberChange] = []
         self.journal = Journal(None if folder is None else folder / "journal")
         settings = ReplicaSettings(name, "c1", members, folder)
-        self.replica = Replica(
-            settings, self.journal, self, self._send, world.clock, run_at_once
-        )
+        self.replica = Replica(settings, self.journal, self, self._send, world.clock, run_at_once)
 
     def _send(self, to: str, message: list[Any]) -> bool:
         return self.world.send(self.name, to, message)
 
     def applied(self, applied: Applied) -> None:
         self.applied_log.append(applied)
+
+    def installed(self) -> None:
+        pass
 
     def leadership(self, leader: str | None, term: int) -> None:
         pass
@@ -236,9 +237,7 @@ def pid(number: int) -> bytes:
 
 
 def enqueue_op(number: int, size: int = 10) -> bytes:
-    return commands.enqueue(
-        pid(number), ["m:t", "default", 0, 5, 600_000, 3, 0], [f"job-{number}"], [b"x" * size], 0, 0, 0
-    )
+    return commands.enqueue(pid(number), Spec("m:t", "default"), [f"job-{number}"], [b"x" * size])
 
 
 @contextmanager

@@ -1,0 +1,66 @@
+"""Jobs whose claim may ride in the same log entry as their enqueue.
+
+That saves a commit between enqueue and start when a slot is free. Only a look is taken here:
+an operation that turns out to be refused takes its claim with it, since a claim of a job that
+is not there is passed over.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from exkiq.errors import RemoteWireError
+from exkiq.machine import Machine
+from exkiq.machine.commands import Flag, Op, decode_op
+
+RIDERS_MAX = 2_000
+"""Jobs looked at in one entry: as many as one claim can hold."""
+
+_ENQUEUE = bytes([Op.ENQUEUE])
+
+
+class Rider(NamedTuple):
+    """A job that is in the log no sooner than its claim."""
+
+    priority: int
+    id: str
+
+
+def find_riders(ops: Sequence[bytes], machine: Machine, now_ms: int) -> dict[str, list[Rider]]:
+    """New jobs among `ops` that are due by `now_ms`, by queue and in the order they come."""
+    found: dict[str, list[Rider]] = {}
+    seen: set[str] = set()
+    for op in ops:
+        if op[1:2] != _ENQUEUE:
+            continue
+        queue, riders = _riders_of(op, machine, now_ms, seen)
+        if riders:
+            found.setdefault(queue, []).extend(riders)
+            seen.update(rider.id for rider in riders)
+            if len(seen) >= RIDERS_MAX:
+                break
+    return found
+
+
+def _riders_of(
+    op: bytes, machine: Machine, now_ms: int, seen: set[str]
+) -> tuple[str, list[Rider]]:
+    match _items(op):
+        case [_, _, [_, str(queue), int(priority), *_], [*ids], _, int(delay), int(at), int(flags)]:
+            is_due = at <= now_ms if at else delay == 0
+            if not is_due or set(map(type, ids)) != {str}:
+                return "", []
+            new = [job_id for job_id in ids if job_id not in machine.jobs and job_id not in seen]
+            if len(new) < len(ids) and flags & Flag.UNIQUE:
+                return "", []
+            return queue, [Rider(priority, job_id) for job_id in dict.fromkeys(new)]
+        case _:
+            return "", []
+
+
+def _items(op: bytes) -> list[object]:
+    try:
+        return decode_op(op)
+    except RemoteWireError:
+        return []

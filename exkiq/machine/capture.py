@@ -1,0 +1,124 @@
+"""The state at one index as an unchanging view, taken quickly and read by another thread.
+
+Taking it copies references only, so a million jobs cost some ten milliseconds. Records go on
+changing, therefore each is shown to the capture before its first change (`Store.keep`), and
+the capture keeps the fields as they were.
+
+The rule that makes reading safe without a lock: the machine keeps a record's fields first and
+changes it afterwards; a reader reads the record first and then looks whether it was kept. If
+it has read anything new, then it finds the old fields.
+"""
+
+from __future__ import annotations
+
+from dataclasses import astuple
+from typing import TYPE_CHECKING, NamedTuple
+
+from exkiq.machine.lanes import TOTALS as QUEUE_TOTALS
+from exkiq.machine.record import freeze
+from exkiq.machine.store import TOTALS
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from exkiq.machine.outcomes import Answer
+    from exkiq.machine.record import Record
+    from exkiq.machine.store import Store
+    from exkiq.machine.tombstones import Row
+
+
+class QueueRow(NamedTuple):
+    name: str
+    paused: bool
+    totals: list[int]
+
+
+class SessionRow(NamedTuple):
+    id: int
+    node: str
+    run_id: str
+    address: str
+    claimed_total: int
+
+
+class MemberRow(NamedTuple):
+    name: str
+    address: str
+    incarnation: str
+
+
+class Head(NamedTuple):
+    """All of the state that does not grow with the number of jobs."""
+
+    last_index: int
+    term: int
+    now_ms: int
+    cluster_id: str
+    digest: bytes
+    sequence: int
+    front_sequence: int
+    last_session: int
+    totals: list[int]
+    queues: list[QueueRow]
+    sessions: list[SessionRow]
+    members: list[MemberRow]
+    remembered: list[tuple[bytes, Answer]]
+
+
+class Capture:
+    """What a snapshot is made of.
+
+    Shapes: `tombstones` are the rows of the tombstones, `rows` gives those of the records.
+    """
+
+    __slots__ = ("__weakref__", "_kept", "_records", "head", "index", "tombstones")
+
+    def __init__(self, store: Store) -> None:
+        self.index = store.index
+        self.head = _head(store)
+        self.tombstones: list[Row] = list(store.tombstones.rows)
+        self._records = list(store.jobs.values())
+        self._kept: dict[Record, tuple[object, ...]] = {}
+
+    @property
+    def record_count(self) -> int:
+        """How many records there are."""
+        return len(self._records)
+
+    def keep(self, record: Record) -> None:
+        """Remember the fields of a record that is about to change for the first time."""
+        if record not in self._kept:
+            self._kept[record] = freeze(record)
+
+    def rows(self, start: int, stop: int) -> Iterator[tuple[object, ...]]:
+        """The records of these positions as `freeze` gave them at the time of the capture."""
+        kept = self._kept
+        for record in self._records[start:stop]:
+            row = freeze(record)
+            yield kept.get(record, row)
+
+
+def _head(store: Store) -> Head:
+    queues = [
+        QueueRow(queue.name, queue.paused, [getattr(queue, name) for name in QUEUE_TOTALS])
+        for queue in store.queues.values()
+    ]
+    sessions = [
+        SessionRow(session.id, session.node, session.run_id, session.address, session.claimed_total)
+        for session in store.sessions.values()
+    ]
+    return Head(
+        store.index,
+        store.term,
+        store.now_ms,
+        store.cluster_id,
+        store.digest,
+        store.sequence,
+        store.front_sequence,
+        store.last_session,
+        [getattr(store.totals, name) for name in TOTALS],
+        queues,
+        sessions,
+        [MemberRow(*astuple(member)) for member in store.members.values()],
+        list(store.remembered.items()),
+    )

@@ -1,0 +1,107 @@
+"""One replicated queue: who waits in it, in which order, and what has been counted."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from typing import TYPE_CHECKING, TypeAlias
+
+from exkiq.machine.record import State
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from exkiq.machine.record import Record
+
+Lane: TypeAlias = "OrderedDict[str, Record]"
+
+_LANES_KEPT = 8
+
+TOTALS = (
+    "enqueued_total",
+    "succeeded_total",
+    "failed_total",
+    "retried_total",
+    "cancelled_total",
+    "lost_total",
+    "run_ms_total",
+)
+"""Counters of a queue that only grow."""
+
+
+class QueueState:
+    """One queue.
+
+    Duties:
+      1. `lanes`: a lane for each priority in use, ordered by `Record.order`, of the jobs that
+         may start: those in state queued, and due retries.
+      2. `later`: the jobs whose time has not come, in the order in which their timers were set.
+      3. Counts of its jobs by state, and totals.
+    """
+
+    __slots__ = (
+        "failed",
+        "paused",
+        "lanes",
+        "later",
+        "name",
+        "queued",
+        "retry",
+        "running",
+        "scheduled",
+        *TOTALS,
+    )
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.paused = False
+        self.lanes: dict[int, Lane] = {}
+        self.later: dict[str, Record] = {}
+        self.queued = 0
+        self.scheduled = 0
+        self.retry = 0
+        self.running = 0
+        self.failed = 0
+        self.enqueued_total = 0
+        self.succeeded_total = 0
+        self.failed_total = 0
+        self.retried_total = 0
+        self.cancelled_total = 0
+        self.lost_total = 0
+        self.run_ms_total = 0
+
+    def lane(self, priority: int) -> Lane:
+        """The lane of this priority, made when it is not there."""
+        lane = self.lanes.get(priority)
+        if lane is None:
+            if len(self.lanes) >= _LANES_KEPT:
+                self.lanes = {key: lane for key, lane in self.lanes.items() if lane}
+            lane = self.lanes[priority] = OrderedDict()
+        return lane
+
+    def waiting(self) -> Iterator[Record]:
+        """Jobs that may start once the queue is not paused, in hand-out order."""
+        for priority in sorted(self.lanes, reverse=True):
+            yield from self.lanes[priority].values()
+
+    def waiting_count(self) -> int:
+        """How many jobs may start once the queue is not paused."""
+        return sum(map(len, self.lanes.values()))
+
+    def latency_ms(self, now_ms: int) -> int:
+        """How long the head of the lane that has waited longest has been ready to start."""
+        heads = [next(iter(lane.values())).run_at_ms for lane in self.lanes.values() if lane]
+        return max(0, now_ms - min(heads)) if heads else 0
+
+    def count(self, state: State, change: int) -> None:
+        """Change the count of one state by so many; ended jobs are not counted here."""
+        match state:
+            case State.QUEUED:
+                self.queued += change
+            case State.RUNNING:
+                self.running += change
+            case State.RETRY:
+                self.retry += change
+            case State.SCHEDULED:
+                self.scheduled += change
+            case _:
+                pass

@@ -1,0 +1,256 @@
+"""The replicated state machine: entries go in, what they did comes out.
+
+Pure: no input or output, no clock, no chance, no log. Time comes inside the entries.
+
+Total: `apply` gives a value for any bytes whatsoever. A parser checks an operation before
+anything changes, so what is refused leaves the state as it was. Should a bug of ours raise all
+the same, the operation is refused and counted in `faults`: all replicas run the same code over
+the same state, so they stay equal, and an exception would stop the whole cluster for ever.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import weakref
+from types import MappingProxyType
+from typing import TYPE_CHECKING, TypeAlias, TypeVar
+
+import msgpack
+
+from exkiq.errors import RemoteWireError
+from exkiq.machine import control, delivery, intake, limits, requests, retention
+from exkiq.machine.capture import Capture
+from exkiq.machine.checks import Rejected
+from exkiq.machine.commands import LEADER_OPS, Op, decode_entry, decode_op, peek_pid
+from exkiq.machine.outcomes import Answer, Applied, Refused
+from exkiq.machine.sessions import Member, MemberChange, MemberVerb
+from exkiq.machine.snapshot import decode_snapshot
+from exkiq.machine.store import TOTALS, Store
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from exkiq.machine.record import Record
+    from exkiq.machine.requests import Items
+    from exkiq.machine.tombstones import Tombstone
+
+R = TypeVar("R")
+Verb: TypeAlias = "Callable[[Store, Items, Applied], Answer]"
+
+
+class Machine(Store):
+    """One replica's state.
+
+    Duties:
+      1. Apply entries and changes of members, in the order of their indexes.
+      2. Answer what readers ask, from what has been applied.
+      3. Give and take whole states.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._captures: list[weakref.ref[Capture]] = []
+
+    def apply(self, index: int, body: bytes) -> Applied:
+        """Carry out an entry.
+
+        Shapes: an index that is not over the last one does nothing at all; a body that is no
+                entry does nothing else than to move the index.
+        Errors: none, for any body.
+        """
+        applied = Applied()
+        if index <= self.index:
+            return applied
+        self.index = index
+        entry = decode_entry(body)
+        if entry is not None:
+            self.captures = self._open_captures()
+            self.term = max(self.term, entry.term)
+            self.now_ms = max(self.now_ms, entry.now_ms)
+            is_stale = entry.term < self.term
+            for op in entry.ops:
+                applied.results.append(self._run(op, is_stale, applied))
+            retention.settle(self, applied)
+            self.captures = ()
+        self._roll(body, applied.results)
+        return applied
+
+    def apply_member(self, index: int, change: MemberChange) -> None:
+        """Carry out a committed change of the list of members."""
+        if index <= self.index:
+            return
+        self.index = index
+        fields = (change.verb, change.name, change.address, change.incarnation)
+        if change.verb == MemberVerb.ADD:
+            self.members[change.name] = Member(*fields[1:])
+        elif change.verb == MemberVerb.REMOVE:
+            self.members.pop(change.name, None)
+        self._roll(msgpack.packb(fields), [])
+
+    def next_deadline_ms(self) -> int | None:
+        """When a DUE will have something to do; None for never."""
+        times = [self.due.next_ms(), self.expiring.next_ms(), self.tombstones.next_ms()]
+        if self.failed:
+            oldest = next(iter(self.failed.values()))
+            times.append(oldest.completed_ms + limits.FAILED_AGE_MS_MAX)
+        return min((ms for ms in times if ms is not None), default=None)
+
+    def waiting(self, queue: str) -> Iterator[Record]:
+        """The jobs that may start now, in hand-out order; none of a paused queue.
+
+        Take what is needed at once, for instance with `islice`: the next apply changes it.
+        """
+        state = self.queues.get(queue)
+        if state is not None and not state.paused:
+            yield from state.waiting()
+
+    def waiting_count(self, queue: str) -> int:
+        """How many jobs may start now; none of a paused queue."""
+        state = self.queues.get(queue)
+        return state.waiting_count() if state is not None and not state.paused else 0
+
+    def tombstone(self, job_id: str) -> Tombstone | None:
+        """How a job ended whose record may be gone; None when that is too long ago."""
+        return self.tombstones.stones.get(job_id)
+
+    def counts(self) -> dict[str, int]:
+        """Jobs by state, and totals since the cluster was founded.
+
+        Shapes: `failed` is the failed set; `succeeded` and `cancelled` are totals.
+        """
+        queues = self.queues.values()
+        counts = {
+            "queued": sum(queue.queued for queue in queues),
+            "running": sum(queue.running for queue in queues),
+            "scheduled": sum(queue.scheduled for queue in queues),
+            "retry": sum(queue.retry for queue in queues),
+            "failed": len(self.failed),
+        }
+        totals = {name: getattr(self.totals, name) for name in TOTALS}
+        counts["succeeded"] = totals.pop("succeeded_total")
+        counts["cancelled"] = totals.pop("cancelled_total")
+        return counts | totals
+
+    @property
+    def state_hash(self) -> str:
+        """Equal on replicas that did the same; once different, different for ever."""
+        return self.digest.hex()
+
+    def capture(self) -> Capture:
+        """Take an unchanging view of the state, for `encode_snapshot` on another thread."""
+        capture = Capture(self)
+        self._captures.append(weakref.ref(capture))
+        return capture
+
+    @classmethod
+    def restore(cls, data: bytes) -> Machine:
+        """Make the machine whose snapshot this is.
+
+        Errors: DataError when it is damaged, of another version, or no snapshot.
+        """
+        machine = cls()
+        decode_snapshot(data, machine)
+        return machine
+
+    def _run(self, op: bytes, is_stale: bool, applied: Applied) -> tuple[bytes, Answer | Refused]:
+        try:
+            items = decode_op(op)
+        except RemoteWireError as fault:
+            return peek_pid(op) or b"", Refused("RemoteWireError", str(fault))
+        code, pid = items[0], items[1]
+        if not isinstance(code, int) or not isinstance(pid, bytes):
+            raise TypeError("decode_op checks code and pid")
+        verb = VERBS.get(code)
+        if verb is None:
+            return pid, Refused("UnsupportedOperation", f"no operation has the code {code}")
+        if is_stale and code in LEADER_OPS:
+            return pid, Refused("Refused", "stale_term: a former leader said this")
+        try:
+            return pid, verb(self, items, applied)
+        except Rejected as fault:
+            return pid, fault.refused
+        except MemoryError:  # of this node alone: it has to stop, not to go on differently
+            raise
+        except Exception as fault:  # noqa: BLE001 (see the head of this file)
+            self.totals.faults += 1
+            return pid, Refused("Refused", f"a bug in exkiq: {type(fault).__name__}")
+
+    def _open_captures(self) -> tuple[Capture, ...]:
+        """The captures that somebody still holds."""
+        if not self._captures:
+            return ()
+        found = [(ref, ref()) for ref in self._captures]
+        self._captures = [ref for ref, capture in found if capture is not None]
+        return tuple(capture for _, capture in found if capture is not None)
+
+    def _roll(self, body: bytes, results: list[tuple[bytes, Answer | Refused]]) -> None:
+        facts = (self.index, self.now_ms, self.sequence, len(self.jobs), len(self.failed))
+        totals = [getattr(self.totals, name) for name in TOTALS]
+        outcome = msgpack.packb((facts, totals, results), default=_pack_refused)
+        rolling = hashlib.blake2b(self.digest, digest_size=16)
+        rolling.update(outcome)
+        rolling.update(body)
+        self.digest = rolling.digest()
+
+
+def _pack_refused(refused: Refused) -> list[str]:
+    return [refused.kind, refused.text]
+
+
+def _verb(parse: Callable[[Items], R], act: Callable[[Store, R, Applied], Answer]) -> Verb:
+    """An operation whose repetition is harmless by nature."""
+
+    def run(store: Store, items: Items, applied: Applied) -> Answer:
+        return act(store, parse(items), applied)
+
+    return run
+
+
+def _remembered(verb: Verb) -> Verb:
+    """An operation that is done once: its pid and answer are remembered."""
+
+    def run(store: Store, items: Items, applied: Applied) -> Answer:
+        pid = items[1]
+        if not isinstance(pid, bytes):
+            raise TypeError("decode_op checks the pid")
+        known = store.remembered.get(pid)
+        if known is not None:
+            return known
+        answer = store.remembered[pid] = verb(store, items, applied)
+        while len(store.remembered) > limits.REMEMBERED_MAX:
+            store.remembered.popitem(last=False)
+        return answer
+
+    return run
+
+
+def _enqueue(store: Store, items: Items, applied: Applied) -> Answer:
+    return (_ENQUEUE_ONCE if items[-1] == 1 else _ENQUEUE)(store, items, applied)
+
+
+_ENQUEUE = _verb(requests.enqueue, intake.enqueue)
+_ENQUEUE_ONCE = _remembered(_ENQUEUE)
+
+VERBS: MappingProxyType[int, Verb] = MappingProxyType(
+    {
+        Op.ENQUEUE: _enqueue,
+        Op.CLAIM: _verb(requests.claim, delivery.claim),
+        Op.COMPLETE: _verb(requests.complete, delivery.complete),
+        Op.FAIL: _verb(requests.fail, delivery.fail),
+        Op.HAND_BACK: _verb(requests.hand_back, delivery.hand_back),
+        Op.DUE: _verb(requests.due, intake.due),
+        Op.SESSION_BEGIN: _verb(requests.session_begin, delivery.session_begin),
+        Op.SESSION_OVER: _verb(requests.session_over, delivery.session_over),
+        Op.CANCEL: _remembered(_verb(requests.job, control.cancel)),
+        Op.PAUSE: _verb(requests.queue, control.pause),
+        Op.RESUME: _verb(requests.queue, control.resume),
+        Op.RETRY: _remembered(_verb(requests.selection, control.retry)),
+        Op.DELETE: _remembered(_verb(requests.selection, control.delete)),
+        Op.CLEAR: _remembered(_verb(requests.queue, control.clear)),
+        Op.DECLARE: _verb(requests.queues, intake.declare),
+        Op.CHECKPOINT: _verb(requests.checkpoint, delivery.checkpoint),
+        Op.FOUND: _verb(requests.found, control.found),
+        Op.ADDRESS: _verb(requests.address, control.address),
+    }
+)
+"""What each code means: parse first, then act."""

@@ -1,0 +1,49 @@
+"""What applying an entry gives back: values for the one who asked, news for those who listen."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, NamedTuple, TypeAlias
+
+if TYPE_CHECKING:
+    from exkiq.machine.record import Record
+
+Answer: TypeAlias = "bool | int | str | list[int | list[int]]"
+"""What an operation that was carried out answers; `commands.py` says what for each."""
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """Surely not done. `kind` is the name of a class of `exkiq.errors`, `text` its message."""
+
+    kind: str
+    text: str
+
+
+class Claimed(NamedTuple):
+    """Jobs that a node has to start now, in hand-out order, all under the same fence."""
+
+    node: str
+    session: int
+    fence: int
+    records: list[Record]
+
+
+class Applied:
+    """Everything that one entry did.
+
+    Shapes: `results` has one (pid, answer or Refused) for each operation, in their order; an
+            operation whose pid cannot be read has b"" there.
+            `ended` has each job that reached succeeded, failed or cancelled.
+            `over` and `begun` have (node, session) pairs, a session that ended before the one
+            that took its place.
+    """
+
+    __slots__ = ("begun", "claimed", "ended", "over", "results")
+
+    def __init__(self) -> None:
+        self.results: list[tuple[bytes, Answer | Refused]] = []
+        self.claimed: list[Claimed] = []
+        self.ended: list[Record] = []
+        self.over: list[tuple[str, int]] = []
+        self.begun: list[tuple[str, int]] = []

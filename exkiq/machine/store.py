@@ -1,0 +1,173 @@
+"""Everything that is replicated, and the few ways in which a job changes its place."""
+
+from __future__ import annotations
+
+from collections import OrderedDict, deque
+from operator import attrgetter
+from typing import TYPE_CHECKING
+
+from exkiq.machine import limits
+from exkiq.machine.lanes import QueueState
+from exkiq.machine.record import Record, State
+from exkiq.machine.timers import Timers
+from exkiq.machine.tombstones import Tombstones
+from exkiq.machine.transitions import WAYS, Step
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from exkiq.machine.capture import Capture
+    from exkiq.machine.outcomes import Answer
+    from exkiq.machine.record import Spec
+    from exkiq.machine.sessions import Member, Session
+
+TOTALS = (
+    "enqueued_total",
+    "succeeded_total",
+    "cancelled_total",
+    "abandoned",
+    "failed_dropped",
+    "deleted",
+    "lost_total",
+    "retried_total",
+    "stale_completions",
+    "faults",
+)
+"""Counters of the whole state that only grow; `faults` counts bugs of ours, see machine.py."""
+
+by_order: Callable[[Record], int] = attrgetter("order")
+
+
+class Totals:
+    """What has happened since the cluster was founded."""
+
+    __slots__ = TOTALS
+
+    def __init__(self) -> None:
+        for name in TOTALS:
+            setattr(self, name, 0)
+
+    enqueued_total: int
+    succeeded_total: int
+    cancelled_total: int
+    abandoned: int
+    failed_dropped: int
+    deleted: int
+    lost_total: int
+    retried_total: int
+    stale_completions: int
+    faults: int
+
+
+class Store:
+    """The replicated state.
+
+    Duties:
+      1. Hold it: every attribute but `captures`, `specs` and the shape of heaps and lanes is
+         equal on all replicas.
+      2. Move jobs between places, keeping places, timers and counts in step.
+      3. Show each record to the open captures before it changes.
+
+    A record stands in `jobs` and in exactly one other place: a lane, `later` of its queue,
+    `running` of a session, `failed`, `succeeded`, `cancelled`, or only on a timer of `expiring`.
+    """
+
+    def __init__(self) -> None:
+        self.index = 0
+        self.term = 0
+        self.now_ms = 0
+        self.cluster_id = ""
+        self.digest = b""
+        self.sequence = 0
+        self.front_sequence = 0
+        self.last_session = 0
+        self.jobs: dict[str, Record] = {}
+        self.queues: dict[str, QueueState] = {}
+        self.sessions: dict[str, Session] = {}
+        self.sessions_by_id: dict[int, Session] = {}
+        self.members: dict[str, Member] = {}
+        self.failed: OrderedDict[str, Record] = OrderedDict()
+        self.succeeded: deque[Record] = deque()
+        self.cancelled: deque[Record] = deque()
+        self.tombstones = Tombstones()
+        self.remembered: OrderedDict[bytes, Answer] = OrderedDict()
+        self.due = Timers()
+        self.expiring = Timers()
+        self.kept_bytes = 0
+        self.failed_bytes = 0
+        self.totals = Totals()
+        self.specs: dict[Spec, Spec] = {}
+        self.captures: tuple[Capture, ...] = ()
+
+    def next_sequence(self) -> int:
+        """A number that was never given before."""
+        self.sequence += 1
+        return self.sequence
+
+    def keep(self, record: Record) -> None:
+        """Has to be called before any field of a record changes, except in its first entry."""
+        for capture in self.captures:
+            capture.keep(record)
+
+    def intern(self, spec: Spec) -> Spec:
+        """The one object that stands for this spec."""
+        known = self.specs.get(spec)
+        if known is None:
+            if len(self.specs) >= limits.SPECS_CACHED_MAX:
+                self.specs.clear()
+            known = self.specs[spec] = spec
+        return known
+
+    def queue(self, name: str) -> QueueState | None:
+        """The queue of this name, made when it is not there; None when there are too many."""
+        queue = self.queues.get(name)
+        if queue is None and len(self.queues) < limits.QUEUES_MAX:
+            queue = self.queues[name] = QueueState(name)
+        return queue
+
+    def to_tail(self, record: Record, state: State) -> None:
+        """Put a record that stands nowhere at the end of its lane."""
+        record.state = state
+        record.order = self.next_sequence()
+        queue = self.queues[record.spec.queue]
+        queue.lane(record.spec.priority)[record.id] = record
+        queue.count(state, 1)
+
+    def to_front(self, records: Iterable[Record]) -> None:
+        """Put records that stand nowhere before all others, in their former order.
+
+        They get orders below all others, so that a lane is always sorted by it.
+        """
+        for record in sorted(records, key=by_order, reverse=True):
+            self.front_sequence -= 1
+            record.order = self.front_sequence
+            record.state = WAYS[Step.GIVE_BACK].target
+            queue = self.queues[record.spec.queue]
+            lane = queue.lane(record.spec.priority)
+            lane[record.id] = record
+            lane.move_to_end(record.id, last=False)
+            queue.count(record.state, 1)
+
+    def to_later(self, record: Record, state: State) -> None:
+        """Put a record that stands nowhere aside until its `run_at_ms`."""
+        record.state = state
+        queue = self.queues[record.spec.queue]
+        queue.later[record.id] = record
+        queue.count(state, 1)
+        self.due.start(record.run_at_ms, self.next_sequence(), record)
+
+    def take_waiting(self, record: Record) -> None:
+        """Take a job that has not started out of its place."""
+        queue = self.queues[record.spec.queue]
+        if record.timer:
+            del queue.later[record.id]
+            self.due.stop(record)
+        else:
+            del queue.lanes[record.spec.priority][record.id]
+        queue.count(record.state, -1)
+
+    def take_running(self, session: Session, record: Record) -> None:
+        """Take a running job out of its session."""
+        del session.running[record.id]
+        self.queues[record.spec.queue].running -= 1
+        record.session = 0

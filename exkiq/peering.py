@@ -1,0 +1,135 @@
+"""What nodes say to each other, and who in this node is told.
+
+Before Raft runs only the founding hears; from then on messages of the log are taken from
+members of our own cluster alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from exkiq.aggregator import Aggregator
+from exkiq.discovery import Discovery
+from exkiq.discovery.admission import Admission
+from exkiq.links import Link, Message
+from exkiq.raft import Replica
+from exkiq.wire.messages import Kind
+
+_OF_THE_LOG = frozenset({int(Kind.RAFT), int(Kind.PROPOSE)})
+
+
+class Peering:
+    """Routes links and messages between this node's rooms.
+
+    Duties: feed discovery every link; feed Raft the links to members of our cluster; keep what
+    peers tell of themselves for `status`.
+    """
+
+    def __init__(self, links: Callable[[], dict[str, Link]]) -> None:
+        self._links = links
+        self.discovery: Discovery | None = None
+        self.applied: dict[str, int] = {}  # by node, what it said last
+        self._replica: Replica | None = None
+        self._aggregator: Aggregator | None = None
+        self._admission: Admission | None = None
+        self._cluster_id = ""
+        self._up: set[str] = set()  # links that Raft was told of
+
+    def join(
+        self, cluster_id: str, replica: Replica, aggregator: Aggregator, admission: Admission
+    ) -> None:
+        """Raft runs: tell it of the links that are up already."""
+        self._cluster_id = cluster_id
+        self._replica, self._aggregator, self._admission = replica, aggregator, admission
+        for link in list(self._links().values()):
+            self._show(link)
+
+    # ---- the mesh's callbacks ----------------------------------------------------------------
+
+    def link_up(self, link: Link) -> None:
+        if self.discovery is not None:
+            self.discovery.link_up(link)
+        self._show(link)
+
+    def link_changed(self, link: Link) -> None:
+        if self.discovery is not None:
+            self.discovery.link_changed(link)
+        self._show(link)
+
+    def link_down(self, link: Link, _: str) -> None:
+        name = link.peer.name
+        if name in self._up and self._replica is not None:
+            self._up.discard(name)
+            self._replica.peer_down(name)
+        self.applied.pop(name, None)
+        if self.discovery is not None:
+            self.discovery.link_down(link)
+
+    def message(self, link: Link, message: Message) -> None:
+        """Errors: RemoteWireError, which closes the link."""
+        kind = message[0]
+        if kind in _OF_THE_LOG:
+            if self._replica is not None and link.peer.name in self._up:
+                self._replica.receive(link.peer.name, message)
+        elif kind == Kind.DEMAND:
+            self._demand(link, message)
+        elif self.discovery is not None and not self.discovery.message(link, message):
+            self._ask(link, message)
+
+    def _show(self, link: Link) -> None:
+        """Tell Raft of a link to a member of our cluster, once."""
+        name, is_ours = link.peer.name, link.peer.cluster_id == self._cluster_id
+        if self._replica is not None and is_ours and name not in self._up:
+            self._up.add(name)
+            self._replica.peer_up(name)
+
+    def _demand(self, link: Link, message: Message) -> None:
+        if self._aggregator is not None and self._replica is not None:
+            self._aggregator.demand(link.peer.name, message)
+            self._replica.wake()
+
+    def _ask(self, link: Link, message: Message) -> None:
+        if self._admission is None or self._replica is None:
+            return
+        match message:
+            case [Kind.JOIN, str(), str(incarnation), str(address)]:
+                self._admission.join(link.peer.name, incarnation, address)
+            case [Kind.LEAVE, str(name)]:
+                self._admission.leave(name)
+            case [Kind.CALL, int(), "transfer", [to]] if to is None or isinstance(to, str):
+                self._replica.transfer_leadership(to)
+            case [Kind.CALL, int(), "applied", [int(index)]]:
+                self.applied[link.peer.name] = index
+
+    # ---- out ---------------------------------------------------------------------------------
+
+    def send(self, name: str, message: list[Any]) -> bool:
+        """Give `message` to the link to `name`; False when there is none."""
+        link = self._links().get(name)
+        return link is not None and link.send(message)
+
+    def tell_leader(self, message: list[Any]) -> None:
+        """A plain message to the leader, who may be this node; lost when there is none."""
+        if self._replica is None or self._aggregator is None:
+            return
+        leader = self._replica.leader
+        if leader == self._replica.name:
+            self._aggregator.demand(leader, message)
+            self._replica.wake()
+        elif leader is not None:
+            self.send(leader, message)
+
+    def tell_applied(self) -> None:
+        """Tell every peer how far the log is applied here, for `status`."""
+        if self._replica is None:
+            return
+        message = [int(Kind.CALL), 0, "applied", [self._replica.applied_index]]
+        for link in self._links().values():
+            link.send(message)
+
+    def heard(self) -> None:
+        """Tell the aggregator when each peer was last heard."""
+        if self._aggregator is not None and self._aggregator.is_active:
+            for name, link in self._links().items():
+                self._aggregator.heard(name, link.last_heard)

@@ -1,0 +1,90 @@
+"""Which child a job goes to."""
+
+from __future__ import annotations
+
+from collections import OrderedDict, deque
+from collections.abc import Iterable, Sequence
+
+from exkiq.pool.assignment import Assignment
+from exkiq.pool.children import ChildProcess, Stage
+
+# Jobs remembered for having been in a child when it died with several of them.
+SUSPECTS_MAX = 10_000
+
+# A job that was lost this often is under suspicion on any node. Once is not enough: a node
+# that dies takes hundreds of harmless jobs along, which should not then run one by one.
+SUSPECT_LOST = 2
+
+
+class Placing:
+    """Finds a child for each job.
+
+    1. the child with the most free slots;
+    2. a suspect, one of several jobs whose child died, gets a child to itself, so that the next
+       death names it. It waits until one child is empty; the others go on meanwhile.
+    """
+
+    def __init__(self) -> None:
+        self._children: Sequence[ChildProcess] = ()
+        self._suspects: OrderedDict[str, None] = OrderedDict()
+        self._held: deque[Assignment] = deque()
+        self._lone: ChildProcess | None = None
+
+    def watch(self, children: Sequence[ChildProcess]) -> None:
+        """The children there are from now on."""
+        self._children = children
+        if self._lone not in children:
+            self._lone = None
+
+    @property
+    def free(self) -> int:
+        """Jobs that could start now."""
+        return sum(child.free for child in self._children if child is not self._lone)
+
+    def suspect(self, jobs: Iterable[Assignment]) -> None:
+        """These shared a child that died."""
+        for job in jobs:
+            self._suspects[job.id] = None
+        while len(self._suspects) > SUSPECTS_MAX:
+            self._suspects.popitem(last=False)
+
+    def start(self, jobs: Sequence[Assignment]) -> list[Assignment]:
+        """Start these jobs, or hold suspects; returns those there is no slot for."""
+        batches: dict[int, list[Assignment]] = {}
+        free = {child.number: child.free for child in self._children if child is not self._lone}
+        left_over = []
+        for job in jobs:
+            if job.lost >= SUSPECT_LOST or job.id in self._suspects:
+                self._held.append(job)
+                continue
+            number = max(free, key=free.__getitem__, default=None)
+            if number is None or free[number] <= 0:
+                left_over.append(job)
+                continue
+            free[number] -= 1
+            batches.setdefault(number, []).append(job)
+        for child in self._children:
+            if child.number in batches:
+                child.begin(batches[child.number])
+        self.start_held()
+        return left_over
+
+    def start_held(self) -> None:
+        """Give the next suspect a child of its own if one is empty by now."""
+        if not self._held:
+            if self._lone is not None and not self._lone.ledger.running:
+                self._lone = None
+            return
+        if self._lone is None or self._lone.stage is not Stage.READY:
+            ready = [child for child in self._children if child.stage is Stage.READY]
+            self._lone = max(ready, key=lambda child: child.free, default=None)
+        if self._lone is not None and not self._lone.ledger.running:
+            job = self._held.popleft()
+            self._suspects.pop(job.id, None)
+            self._lone.begin([job])
+
+    def take_held(self) -> list[Assignment]:
+        """The jobs that still wait for a child of their own."""
+        jobs = list(self._held)
+        self._held.clear()
+        return jobs

@@ -1,0 +1,153 @@
+"""What children say, and their deaths, turned into reports."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, cast
+
+from exkiq.failure_modes import decide_by_default
+from exkiq.pool.assignment import Assignment, chance_of
+from exkiq.pool.children import ChildProcess, Ending
+from exkiq.pool.report import FailedRow, Reporter
+from exkiq.pool.words import Word
+from exkiq.telemetry import log
+
+REASON_CHARS_MAX = 300
+
+
+class Settling:
+    """Settles jobs: each has one outcome, the first that comes.
+
+    1. what a child says counts only for jobs that run in it, by id and fence;
+    2. a failed attempt is one WARNING, with `exkiq_job` and `exkiq_crash_reason`;
+    3. a death with one job in the child is that job's failure, decided by the default rule
+       since there is no user code here; with several the culprit is unknown and all are lost.
+    """
+
+    def __init__(self, reporter: Reporter) -> None:
+        self._reporter = reporter
+        self._handlers: dict[Word, Callable[[ChildProcess, list[Any]], None]] = {
+            Word.CHECKPOINTS: self._checkpoints,
+            Word.DONE: self._done,
+            Word.FAILED: self._failed,
+            Word.RETURNED: self._returned,
+            Word.NOTES: self._notes,
+            Word.OVERDUE: self._overdue,
+            Word.CANCELLED: self._cancelled,
+        }
+
+    def heard(self, child: ChildProcess, word: Word, rest: list[Any]) -> None:
+        self._handlers[word](child, rest)
+
+    def _checkpoints(self, child: ChildProcess, rest: list[Any]) -> None:
+        for job_id, fence, value in rest[0]:
+            if child.ledger.find(job_id, fence) is not None:
+                child.ledger.save(job_id, value)
+                self._reporter.open().checkpoints.append((job_id, fence, value))
+
+    def _done(self, child: ChildProcess, rest: list[Any]) -> None:
+        ids, fences, values, run_ms = rest
+        valid = child.ledger.end_all(ids, fences)
+        done = self._reporter.open().done
+        if len(valid) == len(ids):
+            done.ids += ids
+            done.fences += fences
+            done.values += values
+            done.run_ms += run_ms
+            return
+        for i in valid:
+            done.ids.append(ids[i])
+            done.fences.append(fences[i])
+            done.values.append(values[i])
+            done.run_ms.append(run_ms[i])
+
+    def _failed(self, child: ChildProcess, rest: list[Any]) -> None:
+        for row in rest[0]:
+            job = child.ledger.find(row[0], row[1])
+            if job is not None:
+                child.ledger.end(job.id)
+                self._fail(job, row)
+
+    def _returned(self, child: ChildProcess, rest: list[Any]) -> None:
+        for job_id, fence in rest[0]:
+            job = child.ledger.find(job_id, fence)
+            if job is not None:
+                self._hand_back(child, job)
+
+    def _notes(self, child: ChildProcess, rest: list[Any]) -> None:
+        for job_id, text in rest[0]:
+            log.warning("job %s in %s: %s", job_id, child, text, extra={"exkiq_job": job_id})
+
+    def _overdue(self, child: ChildProcess, rest: list[Any]) -> None:
+        for row in rest[0]:
+            if child.ledger.find(row[0], row[1]) is None:
+                continue  # it ended in the same moment
+            self._failed(child, [[row]])
+            child.replace(Ending.HAND_BACK)
+
+    def _cancelled(self, child: ChildProcess, _: list[Any]) -> None:
+        if child.ledger.running:
+            child.replace(Ending.HAND_BACK)  # what is left sits in threads and would go on
+
+    # --- what the node itself decides
+
+    def timed_out(self, child: ChildProcess, job: Assignment) -> None:
+        """The job is over its timeout, and its child did nothing about it."""
+        text = f"ran longer than its timeout of {job.timeout_ms} ms, and blocked its child"
+        row = _row(job, "JobTimeout", text, child.run_ms(job))
+        child.ledger.end(job.id)
+        self._fail(job, row)
+
+    def died(self, child: ChildProcess) -> list[Assignment]:
+        """Settle what still ran in a child that is gone; returns the jobs under suspicion."""
+        jobs = list(child.ledger.running.values())
+        if child.ending is not Ending.CRASH:
+            for job in jobs:
+                self._hand_back(child, job)
+            return []
+        log.warning("%s died (%s) with %d jobs in it", child, child.exit_reason, len(jobs))
+        reason = f"the child process that ran it died: {child.exit_reason}"
+        if len(jobs) == 1:
+            self._fail(jobs[0], _row(jobs[0], "ChildDied", reason, child.run_ms(jobs[0])))
+            jobs = []
+        child.ledger.clear()
+        for job in jobs:
+            self._lose(job, reason)
+        return jobs
+
+    def _fail(self, job: Assignment, row: FailedRow) -> None:
+        error_type, message, _ = cast("list[str]", row[3])
+        reason = f"{error_type}: {message}"[:REASON_CHARS_MAX]
+        _warn("failed", job, reason, _in_words(row[2]))
+        self._reporter.open().failed.append(row)
+
+    def _lose(self, job: Assignment, reason: str) -> None:
+        _warn("was lost", job, f"ChildDied: {reason}", "back to its queue")
+        self._reporter.open().lost.append((job.id, job.fence))
+
+    def _hand_back(self, child: ChildProcess, job: Assignment) -> None:
+        checkpoint = child.ledger.checkpoint_of(job)
+        child.ledger.end(job.id)
+        self._reporter.open().returned.append((job.id, job.fence, checkpoint))
+
+    def hand_back_unstarted(self, jobs: list[Assignment]) -> None:
+        """Give back jobs that no child has seen."""
+        if jobs:
+            self._reporter.open().returned += [(job.id, job.fence, job.checkpoint) for job in jobs]
+
+
+def _row(job: Assignment, error_type: str, message: str, run_ms: int) -> FailedRow:
+    decision = decide_by_default(job.attempt, job.retries, chance_of(job))
+    return [job.id, job.fence, decision, [error_type, message, ""], run_ms]
+
+
+def _warn(what: str, job: Assignment, reason: str, then: str) -> None:
+    extra = {"exkiq_job": job.id, "exkiq_crash_reason": reason}
+    text = "job %s (%s) %s in attempt %d: %s; %s"
+    log.warning(text, job.id, job.task, what, job.attempt, reason, then, extra=extra)
+
+
+def _in_words(decision: Any) -> str:
+    if decision[0] == "retry":
+        return f"retry in {decision[1] / 1000:.1f} s"
+    return " ".join(map(str, decision))

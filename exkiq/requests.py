@@ -1,0 +1,168 @@
+"""What is asked of a node: how it is put, when silence is too long, and how it ends unanswered.
+
+Read         one question, one answer
+ResultWait   asks again until the job has ended or its time is over
+Proposal     one operation for the log, the same bytes however often they are sent
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+from exkiq.bridge import Waiter
+from exkiq.errors import EnqueueTimeout, NoNodeError, OutcomeUnknown, Unavailable
+
+# Silence after which another node is asked: over the longest pause of a healthy node, below
+# what an election takes. Each time it doubles, so that an overloaded cluster is not flooded.
+PATIENCE_SECONDS = 1.5
+
+# A node holds a question for a result that long at most, so that a dead one is noticed.
+POLL_SECONDS = 5.0
+
+# What a wait for a result may take beyond its own timeout to reach a node.
+GRACE_SECONDS = 2.0
+
+# How long it goes on while no node can be reached at all, and while none has answered.
+REACH_SECONDS = 5.0
+SILENT_SECONDS = 15.0
+
+# Between two questions where the answer was "not yet".
+PAUSE_SECONDS = 0.05
+
+# The node gives up a little before we do, so that its reason arrives.
+HEAD_START_SECONDS = 0.2
+
+
+class Request:
+    """One question, until it is answered or its deadline is over.
+
+    Shapes: `size` is what it adds to the bytes under way. `is_doubtful` once it was sent and
+            that sending had no answer. `refusal` is the last definite "not now".
+    """
+
+    size = 100
+
+    def __init__(self, waiter: Waiter, deadline: float, about: str) -> None:
+        self.waiter = waiter
+        self.deadline = deadline
+        self.about = about
+        self.rids: list[int] = []
+        self.sendings = 0
+        self.refusals = 0
+        self.refusal: Unavailable | None = None
+        self.is_doubtful = False
+        self.is_over = False
+
+    def message(self, rid: int, now: float) -> list[Any]:
+        raise NotImplementedError
+
+    def patience(self, now: float) -> float:  # noqa: ARG002 - a poll's depends on what is left
+        """Seconds of silence after a sending that mean trouble."""
+        return PATIENCE_SECONDS * 2.0 ** max(0, self.sendings - 1)
+
+    def is_final(self, value: Any, now: float) -> bool:  # noqa: ARG002 - see the kinds below
+        """Whether this answer ends it."""
+        return True
+
+    def is_expected(self, now: float) -> bool:  # noqa: ARG002
+        """Whether "no such job" can only mean that this node has not caught up."""
+        return False
+
+    def expire(self, missing: str, now: float) -> tuple[Any, Exception | None]:  # noqa: ARG002
+        """Its outcome at the deadline. `missing` says why no node could be asked."""
+        if self.refusal is not None:
+            return None, self.refusal
+        return None, NoNodeError(f"{self.about}: {missing}")
+
+
+class Read(Request):
+    """A question about the state.
+
+    `expected_until` is for a job enqueued from here: until then a node that does not know it
+    yet is asked again.
+    """
+
+    def __init__(  # noqa: PLR0913, RUF100 (one parameter for each field)
+        self,
+        verb: str,
+        args: Sequence[Any],
+        waiter: Waiter,
+        deadline: float,
+        about: str,
+        *,
+        expected_until: float = 0.0,
+    ) -> None:
+        super().__init__(waiter, deadline, about)
+        self._verb = verb
+        self._args = args
+        self._expected_until = expected_until
+
+    def message(self, rid: int, now: float) -> list[Any]:  # noqa: ARG002
+        return [rid, self._verb, *self._args]
+
+    def is_expected(self, now: float) -> bool:
+        return now < self._expected_until
+
+    def is_final(self, value: Any, now: float) -> bool:
+        return value is not None or not self.is_expected(now)
+
+
+class ResultWait(Request):
+    """Waits for the end of a job; ends with ["pending"] when `until` comes first."""
+
+    def __init__(
+        self, job_id: str, until: float, waiter: Waiter, now: float, *, expected_until: float = 0.0
+    ) -> None:
+        self._until = until
+        super().__init__(waiter, self._bounded(now + REACH_SECONDS), f"job {job_id}")
+        self._job_id = job_id
+        self._expected_until = expected_until
+
+    def _bounded(self, moment: float) -> float:
+        return min(moment, self._until + GRACE_SECONDS)
+
+    def _poll_seconds(self, now: float) -> float:
+        return max(0.0, min(self._until - now, POLL_SECONDS))
+
+    def message(self, rid: int, now: float) -> list[Any]:
+        # as long as nodes answer now and then, it may take as long as it takes
+        self.deadline = self._bounded(now + SILENT_SECONDS)
+        return [rid, "result", self._job_id, math.ceil(self._poll_seconds(now) * 1000)]
+
+    def patience(self, now: float) -> float:
+        return self._poll_seconds(now) + PATIENCE_SECONDS
+
+    def is_expected(self, now: float) -> bool:
+        return now < self._expected_until
+
+    def is_final(self, value: Any, now: float) -> bool:
+        return value != ["pending"] or now >= self._until
+
+    def expire(self, missing: str, now: float) -> tuple[Any, Exception | None]:
+        if self.sendings and now >= self._until:
+            return ["pending"], None
+        return super().expire(missing, now)
+
+
+class Proposal(Request):
+    """An operation. Sent again with the same pid and ids, it is still done once."""
+
+    def __init__(
+        self, op: bytes, waiter: Waiter, deadline: float, about: str, *, is_enqueue: bool = False
+    ) -> None:
+        super().__init__(waiter, deadline, about)
+        self._op = op
+        self._is_enqueue = is_enqueue
+        self.size = len(op)
+
+    def message(self, rid: int, now: float) -> list[Any]:
+        left = max(0.0, self.deadline - now - HEAD_START_SECONDS)
+        return [rid, "propose", self._op, int(left * 1000)]
+
+    def expire(self, missing: str, now: float) -> tuple[Any, Exception | None]:
+        if not self.is_doubtful:
+            return super().expire(missing, now)
+        kind = EnqueueTimeout if self._is_enqueue else OutcomeUnknown
+        return None, kind(f"{self.about}: no answer in time; it may be done")

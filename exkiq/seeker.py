@@ -1,0 +1,135 @@
+"""Where nodes may be, and the dialling of one after the other until one answers."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterable
+
+from exkiq.clock import Clock
+from exkiq.config import split_address
+from exkiq.errors import ClusterMismatch, ConfigError, ExkiqError
+from exkiq.links import Link
+
+# dial(place, on_open): on_open is given the link before any message is.
+Dial = Callable[[str, Callable[[Link], None]], Awaitable[Link]]
+
+# Between two rounds in which nobody answered; doubles up to the longest.
+ROUND_PAUSE_SECONDS = 0.05
+ROUND_PAUSE_SECONDS_MAX = 0.5
+
+# Places learned from nodes: voters and followers of any cluster of this design.
+LEARNED_MAX = 1_000
+
+
+UNIX_SCHEME = "exkiq+unix://"
+TCP_SCHEME = "exkiq"
+
+
+def places_of(url: str) -> list[str]:
+    """The places in a URL, as `dial` takes them. Errors: ConfigError that shows the URL."""
+    if url.startswith(UNIX_SCHEME + "/"):
+        return ["unix:" + url.removeprefix(UNIX_SCHEME)]
+    scheme, _, hosts = url.partition("://")
+    try:
+        return places_among(hosts.removesuffix("/").split(",") if scheme == TCP_SCHEME else [""])
+    except ValueError as error:
+        raise ConfigError(
+            f"no URL of nodes: {url!r} ({error});"
+            " write exkiq://HOST:PORT,HOST:PORT or exkiq+unix:///PATH"
+        ) from error
+
+
+def places_among(addresses: Iterable[str]) -> list[str]:
+    """The addresses, if each is a host and a port; else ValueError."""
+    places = [address.strip() for address in addresses]
+    for place in places:
+        if split_address(place)[1] == 0:
+            raise ValueError(f"no port in {place!r}")
+    return places
+
+
+class Seeker:
+    """Finds a node that answers.
+
+    Duties: 1 know the places: those given, and those that nodes told; 2 ask the one that
+    failed longest ago first; 3 remember why each did not answer, for the error's text.
+    """
+
+    def __init__(
+        self, places: Callable[[], Iterable[str]], dial: Dial, clock: Clock, where: str
+    ) -> None:
+        self._places = places
+        self._where = where
+        self._dial = dial
+        self._clock = clock
+        self._learned: dict[str, None] = {}
+        self._avoided_at: dict[str, float] = {}
+        self._faults: dict[str, str] = {}
+
+    def learn(self, addresses: list[str]) -> None:
+        """A node told where the members are."""
+        self._learned = dict.fromkeys(addresses[:LEARNED_MAX])
+
+    def avoid(self, link: Link) -> None:
+        """This node did not do; it is asked last, under either of its addresses."""
+        for place in (link.dialled, link.peer.address):
+            if place:
+                self._avoided_at[place] = self._clock.monotonic()
+
+    def complaint(self) -> str:
+        """Why nobody could be asked, and how to start or reach a node."""
+        reasons = "".join(f"; {fault}" for fault in self._faults.values())
+        return (
+            f"no node answered at {self._where}{reasons}; start one with `exkiq start APP`,"
+            " or set EXKIQ_URL=exkiq://HOST:PORT"
+        )
+
+    async def find(
+        self, is_needed: Callable[[], bool], on_open: Callable[[Link], None]
+    ) -> Link | None:
+        """A link; None once it is not needed any more.
+
+        Errors: ClusterMismatch when all there are refuse us, which waiting will not change.
+        """
+        pause = ROUND_PAUSE_SECONDS
+        while is_needed():
+            link = await self._round(is_needed, on_open)
+            if link is not None:
+                return link
+            await asyncio.sleep(pause)
+            pause = min(pause * 2, ROUND_PAUSE_SECONDS_MAX)
+        return None
+
+    async def _round(
+        self, is_needed: Callable[[], bool], on_open: Callable[[Link], None]
+    ) -> Link | None:
+        mismatches: list[ClusterMismatch] = []
+        places = self._in_order()
+        self._faults = {place: fault for place, fault in self._faults.items() if place in places}
+        for place in places:
+            if not is_needed():
+                return None
+            try:
+                link = await self._dial(place, on_open)
+            except ClusterMismatch as error:
+                mismatches.append(error)
+                self._failed(place, error)
+            except (ExkiqError, OSError) as error:
+                self._failed(place, error)
+            else:
+                self._faults.clear()
+                return link
+        if places and len(mismatches) == len(places):
+            raise mismatches[0]
+        return None
+
+    def _failed(self, place: str, error: Exception) -> None:
+        self._avoided_at[place] = self._clock.monotonic()
+        self._faults[place] = str(error) or type(error).__name__
+
+    def _in_order(self) -> list[str]:
+        places = list(dict.fromkeys([*self._places(), *self._learned]))
+        self._avoided_at = {
+            place: moment for place, moment in self._avoided_at.items() if place in places
+        }
+        return sorted(places, key=lambda place: self._avoided_at.get(place, 0.0))

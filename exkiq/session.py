@@ -1,0 +1,244 @@
+"""This node's session: claims in, outcomes out, demand to the leader.
+
+The log says what this node runs: a claim reaches the pool when it is applied here, and what
+the pool reports goes back as operations that are kept until they are applied. The leader is
+told of free slots by plain messages, again after every election.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterable
+from typing import Any, Protocol
+
+from exkiq.machine import Applied, Claimed, Record, commands
+from exkiq.pool import VALUE_NOT_SERIALISABLE, VALUE_TOO_LARGE, Assignment, Report
+from exkiq.queues.protocol import House
+from exkiq.telemetry import log
+from exkiq.wire.messages import Kind
+
+DEMAND_REPEAT_SECONDS = 0.5  # demand is a plain message, and a lost one must not idle a slot
+
+
+class Runner(Protocol):
+    """What runs the jobs: the pool, or a pretend one in tests."""
+
+    @property
+    def free(self) -> int: ...
+    def run(self, assignments: list[Assignment]) -> None: ...
+    def abandon(self) -> None: ...
+
+
+class NodeSession:
+    """One node's life as the log sees it.
+
+    Duties: begin the session, and a new one when the leader ended it; hand claimed jobs to
+    the pool once; turn reports into operations; keep the leader's view of our free slots true.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        run_id: str,
+        house: House,
+        operation_id: Callable[[], bytes],
+        tell_leader: Callable[[list[Any]], None],
+    ) -> None:
+        self.name, self.run_id = name, run_id
+        self.id = 0  # 0: no session at the moment
+        self._house, self._operation_id, self._tell_leader = house, operation_id, tell_leader
+        self._runner: Runner | None = None
+        self._queues: dict[str, int] = {}
+        self._address = ""
+        self._given: dict[str, int] = {}  # id -> fence of what the pool has
+        self._is_taking = False
+        self._is_demand_due = False
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._timer: asyncio.TimerHandle | None = None
+
+    def begin(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        runner: Runner,
+        queues: dict[str, int],
+        address: str,
+    ) -> None:
+        """Take part: from the moment the session is in the log, jobs may be claimed for us."""
+        self._loop, self._runner, self._queues, self._address = loop, runner, queues, address
+        self._is_taking = True
+        self._propose_begin()
+        self._repeat_demand()
+
+    def stop_taking(self) -> None:
+        """Ask for no more jobs; those that run go on and are reported."""
+        self._is_taking = False
+        self._send_demand()
+
+    def end(self) -> None:
+        """Be over in the log, orderly; what is still out goes back uncounted."""
+        if self._timer is not None:
+            self._timer.cancel()
+        if self.id:
+            op = commands.session_over(self._operation_id(), self.name, self.id, is_orderly=True)
+            self._house.propose_nowait(op)
+
+    @property
+    def running(self) -> int:
+        """Jobs that the pool has."""
+        return len(self._given)
+
+    # ---- from the log ------------------------------------------------------------------------
+
+    def applied(self, applied: Applied) -> None:
+        """Note what an entry says about us."""
+        for node, session in applied.over:
+            if node == self.name and session == self.id:
+                self._is_over()
+        for node, session in applied.begun:
+            if node == self.name:
+                self._has_begun(session)
+        for claimed in applied.claimed:
+            if claimed.session == self.id and claimed.node == self.name:
+                self._take(claimed)
+
+    def installed(self) -> None:
+        """A snapshot replaced the state: claims may be in it that were never applied here."""
+        session = self._house.machine.sessions.get(self.name)
+        if session is None or session.run_id != self.run_id:
+            if self.id:
+                self._is_over()
+            return
+        self._has_begun(session.id)
+        missed = [r for r in session.running.values() if self._given.get(r.id) != r.fence]
+        self._give(missed)
+
+    def _has_begun(self, session: int) -> None:
+        if session == self.id:
+            return
+        current = self._house.machine.sessions.get(self.name)
+        if current is None or current.run_id != self.run_id:
+            return
+        self.id = session
+        self.demand_soon()
+
+    def _is_over(self) -> None:
+        """The leader gave us up: others may run our jobs now, so ours must not go on."""
+        self.id = 0
+        self._given.clear()
+        if not self._is_taking or self._runner is None:
+            return
+        log.warning("the leader ended this node's session; its jobs were given to others")
+        self._runner.abandon()
+        self._propose_begin()
+
+    def _propose_begin(self) -> None:
+        pid = self._operation_id()
+        op = commands.session_begin(pid, self.name, self.run_id, self._address)
+        self._house.propose_nowait(op)
+
+    def _take(self, claimed: Claimed) -> None:
+        if self._is_taking:
+            self._give(claimed.records)
+            return
+        ids = [record.id for record in claimed.records]
+        self._hand_back(ids, [claimed.fence] * len(ids), None, is_lost=False)
+
+    def _give(self, records: list[Record]) -> None:
+        if self._runner is None or not records:
+            return
+        for record in records:
+            self._given[record.id] = record.fence
+        self._runner.run([_assignment(record) for record in records])
+        self.demand_soon()
+
+    # ---- from the pool -----------------------------------------------------------------------
+
+    def report(self, report: Report) -> None:
+        """Outcomes of the pool, in one batch, become operations."""
+        done = report.done
+        self._forget(done.ids)
+        session = self.id
+        if not session:
+            return
+        propose, pid = self._house.propose_nowait, self._operation_id
+        for job_id, fence, value in report.checkpoints:
+            propose(commands.checkpoint(pid(), session, job_id, fence, value))
+        if done.ids:
+            values = _kept(done.values)
+            op = commands.complete(pid(), session, done.ids, done.fences, values, done.run_ms)
+            propose(op)
+        if report.failed:
+            self._forget(item[0] for item in report.failed)
+            propose(commands.fail(pid(), session, report.failed))
+        if report.returned:
+            ids, fences, checkpoints = map(list, zip(*report.returned, strict=True))
+            self._hand_back(ids, fences, checkpoints, is_lost=False)
+        if report.lost:
+            ids, fences = map(list, zip(*report.lost, strict=True))
+            self._hand_back(ids, fences, None, is_lost=True)
+        self.demand_soon()
+
+    def _forget(self, ids: Iterable[Any]) -> None:
+        for id_ in ids:
+            self._given.pop(id_, None)
+
+    def _hand_back(
+        self, ids: list[str], fences: list[int], checkpoints: list[Any] | None, *, is_lost: bool
+    ) -> None:
+        self._forget(ids)
+        op = commands.hand_back(
+            self._operation_id(), self.id, ids, fences, checkpoints, is_lost=is_lost
+        )
+        self._house.propose_nowait(op)
+
+    # ---- to the leader -----------------------------------------------------------------------
+
+    def demand_soon(self) -> None:
+        """Tell the leader of our free slots, once in this turn of the loop."""
+        if not self._is_demand_due and self._loop is not None:
+            self._is_demand_due = True
+            self._loop.call_soon(self._send_demand)
+
+    def _repeat_demand(self) -> None:
+        if self._loop is not None:
+            self._timer = self._loop.call_later(DEMAND_REPEAT_SECONDS, self._repeat_demand)
+            self.demand_soon()
+
+    def _send_demand(self) -> None:
+        self._is_demand_due = False
+        session = self._house.machine.sessions.get(self.name)
+        if session is None or session.id != self.id or self._runner is None:
+            return
+        free = self._runner.free if self._is_taking else 0
+        self._tell_leader([int(Kind.DEMAND), self.id, session.claimed_total, free, self._queues])
+
+
+def _kept(values: list[bytes | None]) -> list[bytes | tuple[str, str] | None] | None:
+    """The value column for the log: nothing where all are None, reasons where one is unfit."""
+    if not any(values):
+        return None
+    return [value if value is None or value[:1] != b"\xc1" else _unfit(value) for value in values]
+
+
+def _unfit(value: bytes) -> tuple[str, str]:
+    if value.startswith(VALUE_TOO_LARGE):
+        return "ResultTooLarge", "the job succeeded; its value was too large to be kept"
+    text = value.removeprefix(VALUE_NOT_SERIALISABLE).decode(errors="replace")
+    return "SerializationError", f"the job succeeded; its value cannot be kept: {text}"
+
+
+def _assignment(record: Record) -> Assignment:
+    spec = record.spec
+    return Assignment(
+        id=record.id,
+        fence=record.fence,
+        task=spec.task,
+        payload=record.payload,
+        attempt=record.failures + 1,
+        lost=record.lost,
+        retries=spec.retries,
+        queue=spec.queue,
+        enqueued_ms=record.enqueued_ms,
+        timeout_ms=spec.timeout_ms,
+        checkpoint=record.checkpoint,
+    )

@@ -1,0 +1,84 @@
+"""Who speaks: what each side says of itself before anything else."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, TypeAlias, get_args
+
+from exkiq.errors import RemoteWireError
+from exkiq.wire.frames import Value
+
+PROTOCOL_VERSION = 1
+
+Role: TypeAlias = Literal["member", "fresh", "client"]
+ROLES: frozenset[str] = frozenset(get_args(Role))
+
+# In UTF-8 bytes; together they leave room for the nonce in a handshake frame of 1 KiB.
+TEXT_BYTES_MAX = {
+    "role": 8,
+    "name": 128,
+    "run_id": 64,
+    "incarnation": 64,
+    "address": 262,  # a DNS name is at most 255, then colon and port
+    "cluster": 128,
+    "cluster_id": 64,
+}
+UPDATABLE = ("role", "address", "cluster_id")
+
+
+@dataclass(frozen=True, slots=True)
+class Hello:
+    """One side of a link.
+
+    A node's identity is `name` and `incarnation` (one life of its data folder); `run_id` is one
+    run of its process. `cluster_id` is empty until the cluster is founded. A client may leave
+    `cluster` empty: it takes whichever cluster answers.
+    """
+
+    role: Role
+    name: str
+    run_id: str = ""
+    incarnation: str = ""
+    address: str = ""
+    cluster: str = "default"
+    cluster_id: str = ""
+    protocol_version: int = PROTOCOL_VERSION
+
+    @property
+    def is_node(self) -> bool:
+        return self.role != "client"
+
+    def fields(self) -> dict[str, str]:
+        """What travels; the protocol version travels beside it, readable to every version."""
+        return {field: getattr(self, field) for field in TEXT_BYTES_MAX}
+
+    @classmethod
+    def from_fields(cls, fields: Value, protocol_version: int = PROTOCOL_VERSION) -> Hello:
+        """The other side's hello. Errors: RemoteWireError naming the odd field."""
+        if not isinstance(fields, dict) or fields.keys() != TEXT_BYTES_MAX.keys():
+            raise RemoteWireError("a hello with other fields than ours")
+        for field, bytes_max in TEXT_BYTES_MAX.items():
+            _check_text(field, fields[field], bytes_max)
+        if fields["role"] not in ROLES:
+            raise RemoteWireError("a hello with an unknown role")
+        if not fields["name"]:
+            raise RemoteWireError("a hello without a name")
+        return cls(**fields, protocol_version=protocol_version)  # type: ignore[arg-type]
+
+    def is_of_other_cluster(self, other: Hello) -> bool:
+        """Whether both belong to founded clusters, and not to the same one."""
+        return bool(self.cluster_id and other.cluster_id and self.cluster_id != other.cluster_id)
+
+    def is_same_run(self, other: Hello) -> bool:
+        """Whether both were said by one run of one process."""
+        return (self.name, self.incarnation, self.run_id) == (
+            other.name,
+            other.incarnation,
+            other.run_id,
+        )
+
+
+def _check_text(field: str, text: Value, bytes_max: int) -> None:
+    # Printable, because these texts end up in log lines.
+    if not isinstance(text, str) or not text.isprintable() or len(text.encode()) > bytes_max:
+        raise RemoteWireError(f"a hello whose {field} is not text of at most {bytes_max} bytes")
