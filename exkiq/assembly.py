@@ -222,7 +222,7 @@ class Assembly:
     def installed(self) -> None:
         self.session.installed()
 
-    def leadership(self, leader: str | None, term: int) -> None:
+    def leadership(self, _: str | None, term: int) -> None:
         is_leading = self.replica.is_leader
         if is_leading:
             self.aggregator.begin(term)

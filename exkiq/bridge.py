@@ -1,6 +1,6 @@
 """From any thread, and from any other loop, to the one loop the client's links live on.
 
-    LoopThread   the background thread; one in a process is enough
+    background   the thread and its loop; one in a process
     ThreadWaiter what a blocking call waits on
     LoopWaiter   what an awaiting call waits on, in its own loop
 
@@ -11,7 +11,9 @@ from __future__ import annotations
 
 import _thread
 import asyncio
+import os
 import threading
+import weakref
 from typing import Any, Protocol
 
 from exkiq.telemetry import log
@@ -24,50 +26,62 @@ class Waiter(Protocol):
         """Hand over the outcome; called on the background loop."""
 
 
-class LoopThread:
-    """Owns a thread and its loop: starts them when first asked, stops them when told.
+class Forkable(Protocol):
+    """What has to start anew in a child."""
 
-    A child made by fork has the object but not the thread: make a new one there, and keep
-    the old one, so that nothing of it is finalised.
+    def leave_parent(self) -> object:
+        """Start anew; what is left of the parent is handed back, to be kept untouched."""
+
+
+class Background:
+    """Owns the background thread of this process and its loop.
+
+    Duties: 1 start both when first asked; 2 after a fork start anew in the child, where the
+    thread is gone, and have all who joined do the same; 3 keep there what was the parent's, so
+    that nothing of it is finalised, which could end the parent's links.
     """
 
-    def __init__(self, name: str) -> None:
-        self._name = name
+    def __init__(self) -> None:
         self._lock = threading.Lock()
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._thread: threading.Thread | None = None
+        self._joined: weakref.WeakSet[Forkable] = weakref.WeakSet()
+        self._inherited: list[object] = []
 
     def loop(self) -> asyncio.AbstractEventLoop:
         """The running loop."""
         if self._loop is None:
             with self._lock:
                 if self._loop is None:
-                    self._loop = self._start()
+                    self._loop = _start()
         return self._loop
 
-    def _start(self) -> asyncio.AbstractEventLoop:
-        loop = asyncio.new_event_loop()
-        # A daemon: nothing is left to do when the main thread ends, every call has its answer.
-        self._thread = threading.Thread(target=_run, args=(loop,), name=self._name, daemon=True)
-        self._thread.start()
-        return loop
+    def join(self, forkable: Forkable) -> None:
+        """Tell it in a child, as long as it lives."""
+        self._joined.add(forkable)
 
-    def stop(self) -> None:
-        """End the thread and close its loop. May be called twice."""
-        with self._lock:
-            loop, thread = self._loop, self._thread
-            self._loop = self._thread = None
-        if loop is not None and thread is not None:
-            loop.call_soon_threadsafe(loop.stop)
-            thread.join()
+    def after_fork(self) -> None:
+        """In the child, before anything else runs there."""
+        self._inherited.append(self._loop)
+        self._lock = threading.Lock()
+        self._loop = None
+        self._inherited += [forkable.leave_parent() for forkable in list(self._joined)]
+
+
+def _start() -> asyncio.AbstractEventLoop:
+    loop = asyncio.new_event_loop()
+    # A daemon: nothing is left to do when the main thread ends, every call has its answer.
+    threading.Thread(target=_run, args=(loop,), name="exkiq client", daemon=True).start()
+    return loop
 
 
 def _run(loop: asyncio.AbstractEventLoop) -> None:
     asyncio.set_event_loop(loop)
-    try:
-        loop.run_forever()
-    finally:
-        loop.close()
+    loop.run_forever()
+
+
+background = Background()
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=background.after_fork)
 
 
 class ThreadWaiter:

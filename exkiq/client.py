@@ -11,31 +11,24 @@ import itertools
 import os
 import random
 import threading
-import weakref
-from collections.abc import Awaitable, Callable, Iterable, Sequence
-from pathlib import Path
+from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
-from exkiq.bridge import LoopThread, LoopWaiter, ThreadWaiter, Waiter
+from exkiq.bridge import LoopWaiter, ThreadWaiter, Waiter, background
 from exkiq.clock import Clock, SystemClock
-from exkiq.config.secret import read_secret_file
 from exkiq.connection import Connection
-from exkiq.errors import ConfigError, EnqueueTimeout, NotRunning
+from exkiq.errors import EnqueueTimeout, NotRunning
 from exkiq.job import Job, QueueHandle
-from exkiq.links import Link, Timings, dial
 from exkiq.orders import Enqueue, Group, Ids, Order, in_groups
 from exkiq.rendezvous import runtime_folder, sockets
 from exkiq.requests import Proposal, Read, Request, ResultWait
-from exkiq.seeker import Seeker, places_among, places_of
+from exkiq.seeker import Dial, Seeker, dialler, given_places, given_secret
 from exkiq.wire.hello import Hello
 
 R = TypeVar("R", bound=Request)
 
 # Other nodes apply what one acknowledged within this time: an election and some more.
 CATCH_UP_SECONDS = 3.0
-
-# Shorter than a node's: a client has other nodes to ask, and little time.
-TIMINGS = Timings(connect=1.0, handshake=1.0)
 
 # A share in [0, 1), for waits that should differ between processes.
 chance: Callable[[], float] = random.random
@@ -46,7 +39,7 @@ class Client:
 
     Safe in threads, and in a child made by fork, which opens a link of its own.
 
-    Units:  enqueue_timeout in seconds, for everything that is written.
+    Units:  enqueue_timeout in seconds, for all that is not said to have a time of its own.
     Errors: ConfigError for what is no URL, address or secret.
     """
 
@@ -62,12 +55,12 @@ class Client:
     ) -> None:
         self.enqueue_timeout = enqueue_timeout
         self._cluster = cluster or os.environ.get("EXKIQ_CLUSTER") or ""
-        self._fixed_places = _fixed_places(url, peers)
-        self._secret = _secret() if secret is None else secret
+        self._fixed_places = given_places(url, peers, os.environ.get("EXKIQ_URL"))
+        self._secret = given_secret(os.environ) if secret is None else secret
         self._clock = SystemClock() if clock is None else clock
         self._is_closed = False
         self._start_anew()
-        _process.clients.add(self)
+        background.join(self)
 
     def _start_anew(self) -> None:
         """Also in a child after a fork: what the parent holds is not touched."""
@@ -99,12 +92,12 @@ class Client:
 
     def stats(self) -> dict[str, int]:
         """Counts of the whole cluster, flat: one for each state, and totals."""
-        told: dict[str, int] = self.read("stats", about="stats")
+        told: dict[str, int] = self.request("stats")
         return told
 
     async def astats(self) -> dict[str, int]:
         """As `stats`, without blocking the loop."""
-        told: dict[str, int] = await self.aread("stats", about="stats")
+        told: dict[str, int] = await self.arequest("stats")
         return told
 
     # ---- jobs ----------------------------------------------------------------------------------
@@ -113,7 +106,7 @@ class Client:
         """Have one job stored by a majority."""
         waiter = ThreadWaiter()
         connection = self._connected()
-        connection.post(connection.enqueue, Enqueue(order, self._write_deadline(), waiter))
+        connection.post(connection.enqueue, Enqueue(order, self._deadline(), waiter))
         try:
             waiter.wait()
         except EnqueueTimeout as error:
@@ -125,7 +118,7 @@ class Client:
         """As `enqueue`, without blocking the loop."""
         waiter = LoopWaiter()
         connection = self._connected()
-        connection.post(connection.enqueue, Enqueue(order, self._write_deadline(), waiter))
+        connection.post(connection.enqueue, Enqueue(order, self._deadline(), waiter))
         try:
             await waiter.future
         except EnqueueTimeout as error:
@@ -160,7 +153,7 @@ class Client:
     def _group_proposal(self, group: Group, waiter: Waiter) -> Proposal:
         op = group.encode(self.next_pid())
         about = f"queue {group.orders[0].spec.queue!r}"
-        return Proposal(op, waiter, self._write_deadline(), about, is_enqueue=True)
+        return Proposal(op, waiter, self._deadline(), about, is_enqueue=True)
 
     def _enqueued(self, order: Order) -> Job:
         return Job(order.id, self, self._clock.monotonic() + CATCH_UP_SECONDS)
@@ -180,23 +173,31 @@ class Client:
         """As `propose`, without blocking the loop."""
         return await self._await(self._proposal, op, about, timeout)
 
-    def request(self, verb: str, *args: Any, timeout: float = 5.0) -> Any:
-        """Ask a node anything of the client protocol that changes nothing."""
-        return self._wait(self._read, verb, args, timeout, verb, 0.0)
+    def request(
+        self,
+        verb: str,
+        *args: Any,
+        timeout: float | None = None,
+        about: str = "",
+        expected_until: float = 0.0,
+    ) -> Any:
+        """Ask a node anything of the client protocol that changes nothing.
 
-    async def arequest(self, verb: str, *args: Any, timeout: float = 5.0) -> Any:
+        Shapes: `about` is named in errors; until `expected_until`, on the client's clock, a
+                node that does not know the job yet is asked again.
+        """
+        return self._wait(self._read, verb, args, timeout, about or verb, expected_until)
+
+    async def arequest(
+        self,
+        verb: str,
+        *args: Any,
+        timeout: float | None = None,
+        about: str = "",
+        expected_until: float = 0.0,
+    ) -> Any:
         """As `request`, without blocking the loop."""
-        return await self._await(self._read, verb, args, timeout, verb, 0.0)
-
-    def read(self, verb: str, *args: Any, about: str, expected_until: float = 0.0) -> Any:
-        """As `request`, for handles."""
-        return self._wait(self._read, verb, args, self.enqueue_timeout, about, expected_until)
-
-    async def aread(self, verb: str, *args: Any, about: str, expected_until: float = 0.0) -> Any:
-        """As `read`, without blocking the loop."""
-        return await self._await(
-            self._read, verb, args, self.enqueue_timeout, about, expected_until
-        )
+        return await self._await(self._read, verb, args, timeout, about or verb, expected_until)
 
     def wait_result(self, job_id: str, timeout: float | None, expected_until: float) -> Any:
         """The answer to `result`; ["pending"] after `timeout`."""
@@ -218,19 +219,18 @@ class Client:
         return lambda: max(0.0, end - self._clock.monotonic())
 
     def _proposal(self, op: bytes, about: str, timeout: float | None, waiter: Waiter) -> Proposal:
-        seconds = self.enqueue_timeout if timeout is None else timeout
-        return Proposal(op, waiter, self._clock.monotonic() + seconds, about)
+        return Proposal(op, waiter, self._deadline(timeout), about)
 
     def _read(
         self,
         verb: str,
-        args: Any,
-        timeout: float,
+        args: Sequence[Any],
+        timeout: float | None,
         about: str,
         expected_until: float,
         waiter: Waiter,
     ) -> Read:
-        deadline = self._clock.monotonic() + timeout
+        deadline = self._deadline(timeout)
         return Read(verb, args, waiter, deadline, about, expected_until=expected_until)
 
     def _result_wait(
@@ -240,8 +240,8 @@ class Client:
         until = float("inf") if timeout is None else now + timeout
         return ResultWait(job_id, until, waiter, now, expected_until=expected_until)
 
-    def _write_deadline(self) -> float:
-        return self._clock.monotonic() + self.enqueue_timeout
+    def _deadline(self, timeout: float | None = None) -> float:
+        return self._clock.monotonic() + (self.enqueue_timeout if timeout is None else timeout)
 
     # ---- waiting -------------------------------------------------------------------------------
 
@@ -275,7 +275,7 @@ class Client:
             self._is_closed = True
             connection, self._connection = self._connection, None
         if connection is not None:
-            loop = _process.thread.loop()
+            loop = background.loop()
             asyncio.run_coroutine_threadsafe(connection.close(), loop).result()
 
     def _connected(self) -> Connection:
@@ -287,8 +287,8 @@ class Client:
                 raise NotRunning("this client is closed")
             if self._connection is None:
                 self._connection = Connection(
-                    _process.thread.loop(),
-                    Seeker(self._places, self._dialler(), self._clock, self._where()),
+                    background.loop(),
+                    Seeker(self._places, self._dial(), self._clock, self._where()),
                     clock=self._clock,
                     chance=chance,
                     next_pid=self.next_pid,
@@ -306,22 +306,10 @@ class Client:
         cluster = self._cluster or "default"
         return f"cluster {cluster!r} in {runtime_folder(cluster)}"
 
-    def _dialler(self) -> Callable[[str, Callable[[Link], None]], Awaitable[Link]]:
+    def _dial(self) -> Dial:
         cluster = self._cluster or ("" if self._fixed_places else "default")
         hello = Hello("client", f"client-{os.getpid()}", os.urandom(8).hex(), cluster=cluster)
-
-        def dial_place(place: str, on_open: Callable[[Link], None]) -> Awaitable[Link]:
-            return dial(
-                place,
-                hello,
-                self._secret,
-                clock=self._clock,
-                nonce=os.urandom,
-                on_open=on_open,
-                timings=TIMINGS,
-            )
-
-        return dial_place
+        return dialler(hello, self._secret, self._clock, os.urandom)
 
     def leave_parent(self) -> object:
         """In a child after a fork: a new start. What was the parent's is handed back, to keep."""
@@ -330,67 +318,35 @@ class Client:
         return inherited
 
 
-def _fixed_places(url: str | None, peers: Iterable[str]) -> list[str]:
-    if url is not None:
-        return places_of(url)
-    try:
-        given = places_among(peers)
-    except ValueError as error:
-        raise ConfigError(f"peers: {error}") from error
-    from_environment = os.environ.get("EXKIQ_URL")
-    if given or not from_environment:
-        return given
-    return places_of(from_environment)
-
-
-def _secret() -> bytes | None:
-    path, secret = os.environ.get("EXKIQ_SECRET_FILE"), os.environ.get("EXKIQ_SECRET")
-    try:
-        return read_secret_file(Path(path)) if path else os.fsencode(secret) if secret else None
-    except ValueError as error:
-        raise ConfigError(f"EXKIQ_SECRET_FILE: {error}") from error
-
-
-class _Process:
-    """What belongs to this process and is made anew in a child.
-
-    Duties: own the background thread; know the clients; keep what a child inherits, so that
-    nothing of the parent's is finalised there, which could end the parent's links.
-    """
+class _Chosen:
+    """The client that classes and functions use; one in a process."""
 
     def __init__(self) -> None:
         self.lock = threading.Lock()
-        self.thread = LoopThread("exkiq client")
-        self.clients: weakref.WeakSet[Client] = weakref.WeakSet()
-        self.default: Client | None = None
-        self._inherited: list[object] = []
+        self.client: Client | None = None
 
-    def after_fork(self) -> None:
-        self._inherited.append(self.thread)
+    def leave_parent(self) -> None:
+        """In a child after a fork: a thread of the parent may have held the lock."""
         self.lock = threading.Lock()
-        self.thread = LoopThread("exkiq client")
-        for client in list(self.clients):
-            self._inherited.append(client.leave_parent())
 
 
-_process = _Process()
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_process.after_fork)
+_chosen = _Chosen()
+background.join(_chosen)
 
 
 def default() -> Client:
     """The client of this process, made on first use."""
-    client = _process.default
-    if client is None:
-        with _process.lock:
-            client = _process.default = _process.default or Client()
-    return client
+    if _chosen.client is not None:
+        return _chosen.client
+    with _chosen.lock:
+        _chosen.client = _chosen.client or Client()
+        return _chosen.client
 
 
 def use(client: Client | None) -> Client | None:
     """Make `client` the one of this process; the one before is returned, still open."""
-    with _process.lock:
-        before, _process.default = _process.default, client
+    with _chosen.lock:
+        before, _chosen.client = _chosen.client, client
     return before
 
 

@@ -24,8 +24,8 @@ from exkiq.wire.codec import decode_value
 if TYPE_CHECKING:
     from exkiq.client import Client
 
-# Jobs of one answer: far below what fits a frame, unless their arguments are large.
-PAGE_JOBS_MAX = 100
+# Jobs of one list: as many as a queue keeps of its failed ones.
+LIST_JOBS_MAX = 10_000
 
 
 class UnfinishedError(TimeoutError):
@@ -62,11 +62,11 @@ class Job:
 
     def status(self) -> JobStatus:
         """How it is now. Errors: NoSuchJob, NoNodeError."""
-        return self._status(self._client.read("job", self.id, **self._expectation()))
+        return self._status(self._client.request("job", self.id, **self._expectation()))
 
     async def astatus(self) -> JobStatus:
         """As `status`, without blocking the loop."""
-        return self._status(await self._client.aread("job", self.id, **self._expectation()))
+        return self._status(await self._client.arequest("job", self.id, **self._expectation()))
 
     def result(self, timeout: float | None = 5.0) -> Any:
         """Wait for the final outcome of this job.
@@ -206,12 +206,12 @@ class QueueHandle:
 
     def stats(self) -> QueueStats:
         """Its counts; all 0 for a queue that has never had a job."""
-        told = self._client.read("queues", about=self._about)
+        told = self._client.request("queues", about=self._about)
         return QueueStats.of(self.name, told.get(self.name, {}))
 
     async def astats(self) -> QueueStats:
         """As `stats`, without blocking the loop."""
-        told = await self._client.aread("queues", about=self._about)
+        told = await self._client.arequest("queues", about=self._about)
         return QueueStats.of(self.name, told.get(self.name, {}))
 
     def jobs(self, state: str | None = None, limit: int = 100) -> list[JobStatus]:
@@ -219,25 +219,25 @@ class QueueHandle:
 
         Errors: ValueError for a state that is none, or a limit below 1.
         """
+        _check_list(state, limit)
         found: list[JobStatus] = []
-        for offset, count in _pages(state, limit):
-            page = self._client.read("jobs", self.name, state, count, offset, about=self._about)
+        while page := self._client.request(*self._page(state, limit, found), about=self._about):
             found += map(JobStatus.of, page)
-            if len(page) < count:
-                break
         return found
 
     async def ajobs(self, state: str | None = None, limit: int = 100) -> list[JobStatus]:
         """As `jobs`, without blocking the loop."""
+        _check_list(state, limit)
         found: list[JobStatus] = []
-        for offset, count in _pages(state, limit):
-            page = await self._client.aread(
-                "jobs", self.name, state, count, offset, about=self._about
-            )
+        while page := await self._client.arequest(
+            *self._page(state, limit, found), about=self._about
+        ):
             found += map(JobStatus.of, page)
-            if len(page) < count:
-                break
         return found
+
+    def _page(self, state: str | None, limit: int, found: list[JobStatus]) -> tuple[Any, ...]:
+        """What asks for those that follow; a node cuts a page short that would be too large."""
+        return "jobs", self.name, state, limit - len(found), len(found)
 
     @property
     def _about(self) -> str:
@@ -250,12 +250,8 @@ class QueueHandle:
         return await self._client.apropose(op, self._about)
 
 
-def _pages(state: str | None, limit: int) -> list[tuple[int, int]]:
-    """(offset, count) of each answer to ask for."""
+def _check_list(state: str | None, limit: int) -> None:
     if state is not None and state not in list(State):
         raise ValueError(f"state must be one of {', '.join(State)}, not {state!r}")
-    if isinstance(limit, bool) or not isinstance(limit, int) or limit < 1:
-        raise ValueError(f"limit must be an int of 1 or more, not {limit!r}")
-    return [
-        (offset, min(PAGE_JOBS_MAX, limit - offset)) for offset in range(0, limit, PAGE_JOBS_MAX)
-    ]
+    if isinstance(limit, bool) or not isinstance(limit, int) or not 1 <= limit <= LIST_JOBS_MAX:
+        raise ValueError(f"limit must be an int from 1 to {LIST_JOBS_MAX}, not {limit!r}")

@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable
+import os
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from pathlib import Path
 
 from exkiq.clock import Clock
 from exkiq.config import split_address
+from exkiq.config.secret import read_secret_file
 from exkiq.errors import ClusterMismatch, ConfigError, ExkiqError
-from exkiq.links import Link
+from exkiq.links import Link, Timings, dial
+from exkiq.wire.hello import Hello
 
 # dial(place, on_open): on_open is given the link before any message is.
 Dial = Callable[[str, Callable[[Link], None]], Awaitable[Link]]
+
+# Shorter than a node's: a client has other nodes to ask, and little time.
+TIMINGS = Timings(connect=1.0, handshake=1.0)
 
 # Between two rounds in which nobody answered; doubles up to the longest.
 ROUND_PAUSE_SECONDS = 0.05
@@ -39,6 +46,20 @@ def places_of(url: str) -> list[str]:
         ) from error
 
 
+def given_places(url: str | None, peers: Sequence[str], url_around: str | None) -> list[str]:
+    """What the caller named, else what the environment names; [] for neither.
+
+    Errors: ConfigError that shows what is no URL or address.
+    """
+    if url is not None:
+        return places_of(url)
+    try:
+        places = places_among(peers)
+    except ValueError as error:
+        raise ConfigError(f"peers: {error}") from error
+    return places or (places_of(url_around) if url_around else [])
+
+
 def places_among(addresses: Iterable[str]) -> list[str]:
     """The addresses, if each is a host and a port; else ValueError."""
     places = [address.strip() for address in addresses]
@@ -46,6 +67,30 @@ def places_among(addresses: Iterable[str]) -> list[str]:
         if split_address(place)[1] == 0:
             raise ValueError(f"no port in {place!r}")
     return places
+
+
+def given_secret(environ: Mapping[str, str]) -> bytes | None:
+    """The cluster's secret, if the environment has one. Errors: ConfigError, never with it."""
+    path, secret = environ.get("EXKIQ_SECRET_FILE"), environ.get("EXKIQ_SECRET")
+    if not path:
+        return os.fsencode(secret) if secret else None
+    try:
+        return read_secret_file(Path(path))
+    except ValueError as error:
+        raise ConfigError(f"EXKIQ_SECRET_FILE: {error}") from error
+
+
+def dialler(
+    hello: Hello, secret: bytes | None, clock: Clock, nonce: Callable[[int], bytes]
+) -> Dial:
+    """How this process calls a node."""
+
+    def dial_place(place: str, on_open: Callable[[Link], None]) -> Awaitable[Link]:
+        return dial(
+            place, hello, secret, clock=clock, nonce=nonce, on_open=on_open, timings=TIMINGS
+        )
+
+    return dial_place
 
 
 class Seeker:

@@ -53,7 +53,9 @@ class Aggregator:
         """The DEMAND message of a node. Errors: RemoteWireError."""
         check(message)
         if self._leadership is not None:
-            _, session, seen_total, free, queues = cast("tuple[int, int, int, int, dict[str, int]]", message)
+            _, session, seen_total, free, queues = cast(
+                "tuple[int, int, int, int, dict[str, int]]", message
+            )
             self._leadership.demand(node, session, seen_total, free, queues)
 
     def before_flush(self, ops: list[bytes]) -> list[bytes]:

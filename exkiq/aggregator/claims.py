@@ -65,7 +65,7 @@ def plan(
 def has_claims(machine: Machine, rooms: Sequence[Room]) -> bool:
     """Is there a job that waits and a node with room for it?"""
     queues = {queue for room in rooms if room.free for queue in room.queues}
-    return any(_is_open(machine, queue) and machine.waiting_count(queue) for queue in queues)
+    return any(machine.waiting_count(queue) for queue in queues)
 
 
 def _lines(
@@ -93,7 +93,7 @@ def _line(machine: Machine, queue: str, rooms: Mapping[str, Room], riders: list[
 
 def _is_open(machine: Machine, queue: str) -> bool:
     state = machine.queues.get(queue)
-    return state is None or not state.is_paused
+    return state is None or not state.paused
 
 
 def _in_order(machine: Machine, queue: str, riders: list[Rider]) -> Iterator[str]:

@@ -156,4 +156,3 @@ class Leadership:
 
     def _rest_end(self) -> float:
         return max(self._rest_until, self._seating.rest_until)
-

@@ -43,20 +43,23 @@ def find_riders(ops: Sequence[bytes], machine: Machine, now_ms: int) -> dict[str
     return found
 
 
-def _riders_of(
-    op: bytes, machine: Machine, now_ms: int, seen: set[str]
-) -> tuple[str, list[Rider]]:
+def _riders_of(op: bytes, machine: Machine, now_ms: int, seen: set[str]) -> tuple[str, list[Rider]]:
     match _items(op):
         case [_, _, [_, str(queue), int(priority), *_], [*ids], _, int(delay), int(at), int(flags)]:
             is_due = at <= now_ms if at else delay == 0
-            if not is_due or set(map(type, ids)) != {str}:
-                return "", []
-            new = [job_id for job_id in ids if job_id not in machine.jobs and job_id not in seen]
-            if len(new) < len(ids) and flags & Flag.UNIQUE:
-                return "", []
-            return queue, [Rider(priority, job_id) for job_id in dict.fromkeys(new)]
+            names = [job_id for job_id in ids if isinstance(job_id, str)]
+            new = [name for name in dict.fromkeys(names) if _is_free(machine, name, seen)]
+            is_refused = len(names) < len(ids) or (len(new) < len(ids) and flags & Flag.UNIQUE)
+            if is_due and not is_refused:
+                return queue, [Rider(priority, job_id) for job_id in new]
+            return "", []
         case _:
             return "", []
+
+
+def _is_free(machine: Machine, job_id: str, seen: set[str]) -> bool:
+    is_taken = job_id in seen or job_id in machine.jobs
+    return not is_taken and machine.tombstone(job_id) is None
 
 
 def _items(op: bytes) -> list[object]:

@@ -90,7 +90,7 @@ class Seating:
         name = type(self._dispatcher).__name__
         try:
             answer = question()
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 (logged; a user's code)
             log.error("dispatcher %s raised and is made anew", name, exc_info=error)
             self._renew()
             self.rest_until = asked + REST_S

@@ -5,12 +5,12 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Sequence
-from importlib.metadata import version
 from typing import Annotated
 
 import typer
 from typer.exceptions import TyperException
 
+from exkiq import __version__
 from exkiq.cli import acting, bench, checking, membership, reading, show, start
 from exkiq.errors import ConfigError, ExkiqError
 
@@ -50,7 +50,7 @@ def top(
     ] = False,
 ) -> None:
     if is_version_asked:
-        show.line(f"exkiq {version('exkiq')}")
+        show.line(f"exkiq {__version__}")
     elif context.invoked_subcommand is None:
         show.line(context.get_help())
         raise typer.Exit(WRONG_USAGE)

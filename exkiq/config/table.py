@@ -24,7 +24,9 @@ NAME = Text(
     r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}",
     "1 to 63 letters, digits, dots, dashes or underscores, a letter or digit first",
 )
-MODULE = Text(r"[^\W\d]\w*(\.[^\W\d]\w*)*", "a module name such as myapp.workers, dots and no .py")
+MODULE = Text(
+    r"(?!.*\.py$)[^\W\d]\w*(\.[^\W\d]\w*)*", "a module name such as myapp.workers, dots and no .py"
+)
 
 CONCURRENCY_MAX = 10_000  # jobs a process; async jobs go far, thousands is what people try
 PROCESSES_MAX = 1_024

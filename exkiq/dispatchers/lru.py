@@ -1,7 +1,7 @@
 """The slot that has been free longest, or the one freed last.
 
-    free slots, first in, last in       LRU takes from the left, MRU from the right
-    MRU is LRU whose freed slots go to the front.
+free slots, first in, last in       LRU takes from the left, MRU from the right
+MRU is LRU whose freed slots go to the front.
 """
 
 from __future__ import annotations

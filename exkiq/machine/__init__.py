@@ -10,8 +10,8 @@ from exkiq.machine.invariants import check_invariants
 from exkiq.machine.lanes import QueueState
 from exkiq.machine.machine import Machine
 from exkiq.machine.outcomes import Answer, Applied, Claimed, Refused
+from exkiq.machine.parsing import check_op
 from exkiq.machine.record import Record, Spec, State
-from exkiq.machine.requests import check_op
 from exkiq.machine.sessions import Member, MemberChange, MemberVerb, Session
 from exkiq.machine.snapshot import encode_snapshot
 from exkiq.machine.tombstones import Tombstone

@@ -93,7 +93,7 @@ def texts(value: object, name: str) -> list[str]:
 def job_ids(value: object) -> list[str]:
     """A list of ids of jobs; may be empty."""
     ids = texts(value, "ids")
-    if ids and not (min(map(len, ids)) > 0 and max(map(len, ids)) <= limits.ID_CHARS_MAX):
+    if ids and ("" in ids or max(map(len, ids)) > limits.ID_CHARS_MAX):
         raise Rejected(f"an id does not have 1 to {limits.ID_CHARS_MAX} characters")
     return ids
 

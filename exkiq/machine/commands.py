@@ -234,9 +234,12 @@ def checkpoint(pid: bytes, session: int, job_id: str, fence: int, value: bytes) 
     return _pack(Op.CHECKPOINT, pid, session, job_id, fence, value)
 
 
-def found(pid: bytes, cluster_id: str) -> bytes:
-    """The cluster has this id from now on; its first entry."""
-    return _pack(Op.FOUND, pid, cluster_id)
+def found(pid: bytes, cluster_id: str, members: Sequence[tuple[str, str, str]] = ()) -> bytes:
+    """The cluster has this id from now on; its first entry.
+
+    Shapes: the members it begins with are (name, address, incarnation).
+    """
+    return _pack(Op.FOUND, pid, cluster_id, members)
 
 
 def address(pid: bytes, node: str, address: str) -> bytes:

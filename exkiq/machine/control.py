@@ -14,7 +14,7 @@ from exkiq.machine.transitions import WAYS, Step
 if TYPE_CHECKING:
     from exkiq.machine.outcomes import Answer, Applied
     from exkiq.machine.record import Record
-    from exkiq.machine.requests import Address, Selection
+    from exkiq.machine.requests import Address, Found, Selection
     from exkiq.machine.store import Store
 
 _CANCELLABLE = WAYS[Step.CANCEL].sources
@@ -104,13 +104,16 @@ def _selected(store: Store, selection: Selection) -> list[Record]:
     return [record for record in records if queue is None or record.spec.queue == queue]
 
 
-def found(store: Store, cluster_id: str, _: Applied) -> Answer:
-    """Give the cluster its id, once."""
-    if store.cluster_id and store.cluster_id != cluster_id:
+def found(store: Store, request: Found, _: Applied) -> Answer:
+    """Give the cluster its id and first members, once."""
+    if store.cluster_id and store.cluster_id != request.cluster_id:
         raise Rejected(f"this is the cluster {store.cluster_id}", "ClusterMismatch")
-    is_new = not store.cluster_id
-    store.cluster_id = cluster_id
-    return is_new
+    if store.cluster_id:
+        return False
+    store.cluster_id = request.cluster_id
+    for member in request.members:
+        store.members.setdefault(member.name, member)
+    return True
 
 
 def address(store: Store, request: Address, _: Applied) -> Answer:

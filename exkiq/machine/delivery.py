@@ -10,6 +10,7 @@ from exkiq.machine.commands import Verdict
 from exkiq.machine.outcomes import Claimed
 from exkiq.machine.record import State
 from exkiq.machine.sessions import Session
+from exkiq.machine.store import by_order
 from exkiq.machine.transitions import WAYS, Step
 
 if TYPE_CHECKING:
@@ -270,7 +271,7 @@ def _give_back(store: Store, records: list[Record], is_lost: bool, applied: Appl
 
 def _survivors(store: Store, records: Iterable[Record], applied: Applied) -> list[Record]:
     survivors: list[Record] = []
-    for record in sorted(records, key=_order):
+    for record in sorted(records, key=by_order):
         record.lost += 1
         store.totals.lost_total += 1
         store.queues[record.spec.queue].lost_total += 1
@@ -281,10 +282,6 @@ def _survivors(store: Store, records: Iterable[Record], applied: Applied) -> lis
         _add_error(record, "JobLost", f"{text}{record.spec.max_lost}", "", store.now_ms)
         retention.end_failed(store, record, applied)
     return survivors
-
-
-def _order(record: Record) -> int:
-    return record.order
 
 
 def _add_error(record: Record, kind: str, message: str, traceback: str, now_ms: int) -> None:

@@ -94,14 +94,11 @@ class QueueState:
 
     def count(self, state: State, change: int) -> None:
         """Change the count of one state by so many; ended jobs are not counted here."""
-        match state:
-            case State.QUEUED:
-                self.queued += change
-            case State.RUNNING:
-                self.running += change
-            case State.RETRY:
-                self.retry += change
-            case State.SCHEDULED:
-                self.scheduled += change
-            case _:
-                pass
+        if state is State.QUEUED:
+            self.queued += change
+        elif state is State.RUNNING:
+            self.running += change
+        elif state is State.RETRY:
+            self.retry += change
+        elif state is State.SCHEDULED:
+            self.scheduled += change

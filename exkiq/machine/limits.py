@@ -78,6 +78,9 @@ QUEUES_MAX = 10_000
 SESSIONS_MAX = 1_000
 """Nodes that run jobs at the same time."""
 
+MEMBERS_MAX = 1_000
+"""Members a cluster begins with: more than anyone founds at once."""
+
 PRIORITY_MAX = 1_000
 """Priorities lie between minus this and this: each one in use is a lane of its queue."""
 

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, TypeAlias, TypeVar
 import msgpack
 
 from exkiq.errors import RemoteWireError
-from exkiq.machine import control, delivery, intake, limits, requests, retention
+from exkiq.machine import control, delivery, intake, limits, parsing, retention
 from exkiq.machine.capture import Capture
 from exkiq.machine.checks import Rejected
 from exkiq.machine.commands import LEADER_OPS, Op, decode_entry, decode_op, peek_pid
@@ -30,8 +30,8 @@ from exkiq.machine.store import TOTALS, Store
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from exkiq.machine.parsing import Items
     from exkiq.machine.record import Record
-    from exkiq.machine.requests import Items
     from exkiq.machine.tombstones import Tombstone
 
 R = TypeVar("R")
@@ -228,29 +228,29 @@ def _enqueue(store: Store, items: Items, applied: Applied) -> Answer:
     return (_ENQUEUE_ONCE if items[-1] == 1 else _ENQUEUE)(store, items, applied)
 
 
-_ENQUEUE = _verb(requests.enqueue, intake.enqueue)
+_ENQUEUE = _verb(parsing.enqueue, intake.enqueue)
 _ENQUEUE_ONCE = _remembered(_ENQUEUE)
 
 VERBS: MappingProxyType[int, Verb] = MappingProxyType(
     {
         Op.ENQUEUE: _enqueue,
-        Op.CLAIM: _verb(requests.claim, delivery.claim),
-        Op.COMPLETE: _verb(requests.complete, delivery.complete),
-        Op.FAIL: _verb(requests.fail, delivery.fail),
-        Op.HAND_BACK: _verb(requests.hand_back, delivery.hand_back),
-        Op.DUE: _verb(requests.due, intake.due),
-        Op.SESSION_BEGIN: _verb(requests.session_begin, delivery.session_begin),
-        Op.SESSION_OVER: _verb(requests.session_over, delivery.session_over),
-        Op.CANCEL: _remembered(_verb(requests.job, control.cancel)),
-        Op.PAUSE: _verb(requests.queue, control.pause),
-        Op.RESUME: _verb(requests.queue, control.resume),
-        Op.RETRY: _remembered(_verb(requests.selection, control.retry)),
-        Op.DELETE: _remembered(_verb(requests.selection, control.delete)),
-        Op.CLEAR: _remembered(_verb(requests.queue, control.clear)),
-        Op.DECLARE: _verb(requests.queues, intake.declare),
-        Op.CHECKPOINT: _verb(requests.checkpoint, delivery.checkpoint),
-        Op.FOUND: _verb(requests.found, control.found),
-        Op.ADDRESS: _verb(requests.address, control.address),
+        Op.CLAIM: _verb(parsing.claim, delivery.claim),
+        Op.COMPLETE: _verb(parsing.complete, delivery.complete),
+        Op.FAIL: _verb(parsing.fail, delivery.fail),
+        Op.HAND_BACK: _verb(parsing.hand_back, delivery.hand_back),
+        Op.DUE: _verb(parsing.due, intake.due),
+        Op.SESSION_BEGIN: _verb(parsing.session_begin, delivery.session_begin),
+        Op.SESSION_OVER: _verb(parsing.session_over, delivery.session_over),
+        Op.CANCEL: _remembered(_verb(parsing.job, control.cancel)),
+        Op.PAUSE: _verb(parsing.queue, control.pause),
+        Op.RESUME: _verb(parsing.queue, control.resume),
+        Op.RETRY: _remembered(_verb(parsing.selection, control.retry)),
+        Op.DELETE: _remembered(_verb(parsing.selection, control.delete)),
+        Op.CLEAR: _remembered(_verb(parsing.queue, control.clear)),
+        Op.DECLARE: _verb(parsing.queues, intake.declare),
+        Op.CHECKPOINT: _verb(parsing.checkpoint, delivery.checkpoint),
+        Op.FOUND: _verb(parsing.found, control.found),
+        Op.ADDRESS: _verb(parsing.address, control.address),
     }
 )
 """What each code means: parse first, then act."""

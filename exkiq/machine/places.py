@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 
 from exkiq.machine import retention
 from exkiq.machine.record import State
-from exkiq.machine.store import by_order
+from exkiq.machine.store import by_order, by_timer
+from exkiq.machine.transitions import ENDED
 
 if TYPE_CHECKING:
     from exkiq.machine.record import Record
@@ -28,20 +29,22 @@ def put_in_place(store: Store) -> None:
 
     Errors: LookupError when a queue or session is missing.
     """
+    later: list[Record] = []
     for record in sorted(store.jobs.values(), key=by_order):
-        match record.state:
-            case State.RUNNING:
-                store.sessions_by_id[record.session].running[record.id] = record
-                store.queues[record.spec.queue].running += 1
-            case State.SUCCEEDED | State.FAILED | State.CANCELLED:
-                _put_ended(store, record)
-            case _ if is_waiting(record):
-                queue = store.queues[record.spec.queue]
-                queue.lane(record.spec.priority)[record.id] = record
-                queue.count(record.state, 1)
-            case _:
-                pass
-    _put_later(store)
+        state = record.state
+        if state in ENDED:
+            _put_ended(store, record)
+        elif is_waiting(record):
+            queue = store.queues[record.spec.queue]
+            queue.lane(record.spec.priority)[record.id] = record
+            queue.count(state, 1)
+        elif state is State.RUNNING:
+            store.sessions_by_id[record.session].running[record.id] = record
+            store.queues[record.spec.queue].running += 1
+        else:
+            later.append(record)
+    for record in sorted(later, key=by_timer):
+        _put_later(store, record)
 
 
 def _put_ended(store: Store, record: Record) -> None:
@@ -61,18 +64,8 @@ def _put_ended(store: Store, record: Record) -> None:
             pass
 
 
-def _put_later(store: Store) -> None:
-    later = [record for record in store.jobs.values() if _is_later(record)]
-    for record in sorted(later, key=_by_timer):
-        queue = store.queues[record.spec.queue]
-        queue.later[record.id] = record
-        queue.count(record.state, 1)
-        store.due.start(record.run_at_ms, record.timer, record)
-
-
-def _is_later(record: Record) -> bool:
-    return record.timer > 0 and record.state in (State.SCHEDULED, State.RETRY)
-
-
-def _by_timer(record: Record) -> int:
-    return record.timer
+def _put_later(store: Store, record: Record) -> None:
+    queue = store.queues[record.spec.queue]
+    queue.later[record.id] = record
+    queue.count(record.state, 1)
+    store.due.start(record.run_at_ms, record.timer, record)

@@ -39,7 +39,8 @@ _HEADER = struct.Struct(">8sHQ32s")
 _LENGTH = struct.Struct(">I")
 _ROWS_A_CHUNK = 256
 
-_STATE, _RESULT, _ERRORS = map(FIELDS.index, ("state", "result", "errors"))
+_STATE, _RESULT, _ERRORS, _SPEC = map(FIELDS.index, ("state", "result", "errors", "spec"))
+_STATES = {state.value: state for state in State}
 _SAME_NAMES = Head._fields[1 : Head._fields.index("totals")]
 """Fields of the head that are called the same in the store."""
 
@@ -152,25 +153,19 @@ def _fill_head(store: Store, chunk: memoryview) -> None:
 
 
 def _fill_records(store: Store, chunk: memoryview, specs: list[Spec]) -> None:
+    """Make records of decoded rows, in which states, tuples and specs are plain values."""
     new, rows = msgpack.unpackb(chunk)
     specs.extend(starmap(Spec, new))
     for row in rows:
-        record = thaw(_typed(row, specs))
+        row[_STATE] = _STATES[row[_STATE]]
+        row[_SPEC] = specs[row[_SPEC]]
+        row[_ERRORS] = tuple(map(tuple, row[_ERRORS]))
+        if type(row[_RESULT]) is list:
+            row[_RESULT] = Refused(*row[_RESULT])
+        record = thaw(row)
         store.jobs[record.id] = record
-
-
-def _typed(row: list[object], specs: list[Spec]) -> list[object]:
-    """Give a decoded row the types it had: msgpack knows neither states, tuples nor specs."""
-    *fields, number = row
-    result, errors = fields[_RESULT], fields[_ERRORS]
-    fields[_STATE] = State(str(fields[_STATE]))
-    if isinstance(result, list):
-        fields[_RESULT] = Refused(*result)
-    if isinstance(errors, list):
-        fields[_ERRORS] = tuple(map(tuple, errors))
-    return [*fields, specs[number] if isinstance(number, int) else None]
 
 
 def _stones(chunk: memoryview) -> Iterator[Row]:
     for ended_ms, state, ids in msgpack.unpackb(chunk):
-        yield Row(ended_ms, State(state), tuple(ids))
+        yield Row(ended_ms, _STATES[state], tuple(ids))

@@ -36,6 +36,7 @@ TOTALS = (
 """Counters of the whole state that only grow; `faults` counts bugs of ours, see machine.py."""
 
 by_order: Callable[[Record], int] = attrgetter("order")
+by_timer: Callable[[Record], int] = attrgetter("timer")
 
 
 class Totals:

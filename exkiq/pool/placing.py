@@ -28,7 +28,8 @@ class Placing:
         self._children: Sequence[ChildProcess] = ()
         self._suspects: OrderedDict[str, None] = OrderedDict()
         self._held: deque[Assignment] = deque()
-        self._lone: ChildProcess | None = None
+        self._lone: ChildProcess | None = None  # takes no other jobs
+        self._alone = ""  # the job that it was emptied for
 
     def watch(self, children: Sequence[ChildProcess]) -> None:
         """The children there are from now on."""
@@ -71,17 +72,19 @@ class Placing:
 
     def start_held(self) -> None:
         """Give the next suspect a child of its own if one is empty by now."""
-        if not self._held:
-            if self._lone is not None and not self._lone.ledger.running:
-                self._lone = None
+        if self._lone is not None and self._alone in self._lone.ledger.running:
             return
-        if self._lone is None or self._lone.stage is not Stage.READY:
-            ready = [child for child in self._children if child.stage is Stage.READY]
-            self._lone = max(ready, key=lambda child: child.free, default=None)
+        # Chosen anew each time: another child may have become empty first.
+        self._lone = self._emptiest() if self._held else None
         if self._lone is not None and not self._lone.ledger.running:
             job = self._held.popleft()
             self._suspects.pop(job.id, None)
+            self._alone = job.id
             self._lone.begin([job])
+
+    def _emptiest(self) -> ChildProcess | None:
+        ready = [child for child in self._children if child.stage is Stage.READY]
+        return max(ready, key=lambda child: child.free, default=None)
 
     def take_held(self) -> list[Assignment]:
         """The jobs that still wait for a child of their own."""

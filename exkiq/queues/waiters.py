@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Protocol, TypeAlias
 
 from exkiq.errors import ExkiqError, NoSuchJob
-from exkiq.machine import Applied, Machine
+from exkiq.machine import Applied, Machine, State
 from exkiq.queues.views import outcome_of
 from exkiq.wire import Value
 
@@ -63,7 +63,7 @@ class Waiters:
         machine = self._machine()
         if job_id in machine.jobs:
             self._look(waiter)
-        elif machine.ended_as(job_id) is not None:
+        elif machine.tombstone(job_id) is not None:
             tell(_gone(machine, job_id))
         else:
             self._unknown.setdefault(job_id, []).append(waiter)
@@ -104,11 +104,7 @@ class Waiters:
         """Tell the outcome, or wait for it from now on."""
         machine = self._machine()
         record = machine.jobs.get(waiter.job_id)
-        try:
-            outcome = _gone(machine, waiter.job_id) if record is None else outcome_of(record)
-        except ExkiqError as error:
-            waiter.tell(error)
-            return
+        outcome = _gone(machine, waiter.job_id) if record is None else outcome_of(record)
         if outcome is None and waiter.timeout != 0:
             self._waiting.setdefault(waiter.job_id, []).append(waiter)
             if waiter.timeout is not None:
@@ -131,4 +127,8 @@ def _stop(waiter: Waiter) -> None:
 
 
 def _gone(machine: Machine, job_id: str) -> list[Value] | ExkiqError:
-    ...
+    """What can be said of a job whose record is gone."""
+    tombstone = machine.tombstone(job_id)
+    if tombstone is not None and tombstone.state is State.CANCELLED:
+        return ["cancelled"]
+    return NoSuchJob(f"no job has the id {job_id!r}, or its record is gone")

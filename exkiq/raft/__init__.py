@@ -15,14 +15,14 @@ Nothing outside this room imports pysyncobj.
 """
 
 from exkiq.raft.folder import DataFolder, FolderReport, check
-from exkiq.raft.journal import Journal, JournalFailed
+from exkiq.raft.journal import Journal, JournalError
 from exkiq.raft.replica import Listener, Replica, ReplicaSettings
 
 __all__ = [
     "DataFolder",
     "FolderReport",
     "Journal",
-    "JournalFailed",
+    "JournalError",
     "Listener",
     "Replica",
     "ReplicaSettings",

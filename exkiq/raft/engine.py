@@ -151,5 +151,5 @@ class Engine(SyncObj):  # type: ignore[misc]  # the package has no types
 
     def postpone_election(self, until: float) -> None:
         """Do not campaign before `until` (monotonic seconds)."""
-        deadline: float = self._SyncObj__raftElectionDeadline
-        self._SyncObj__raftElectionDeadline = max(deadline, until)
+        name = "_SyncObj__raftElectionDeadline"
+        setattr(self, name, max(getattr(self, name), until))

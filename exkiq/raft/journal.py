@@ -34,7 +34,7 @@ _TABLES = (
 )
 
 
-class JournalFailed(ExkiqError):
+class JournalError(ExkiqError):
     """The disk refused a commit: the node must stop."""
 
 
@@ -206,17 +206,17 @@ class Journal:
     def commit(self) -> None:
         """Put everything gathered on the disk; return when it is there.
 
-        Errors: JournalFailed, now and for ever, when the disk refused.
+        Errors: JournalError, now and for ever, when the disk refused.
         """
         if self._failure is not None:
-            raise JournalFailed(self._failure)
+            raise JournalError(self._failure)
         if self.is_clean and not self._hard_state_changed and self._cut_below is None:
             return
         try:
             self._write()
         except sqlite3.Error as error:
             self._failure = f"{self._where}: {error}; the node stops, free the disk and restart it"
-            raise JournalFailed(self._failure) from error
+            raise JournalError(self._failure) from error
 
     def _write(self) -> None:
         execute = self._db.execute
@@ -286,7 +286,7 @@ class Journal:
             self._db.execute("COMMIT")
         except sqlite3.Error as error:
             self._failure = f"{self._where}: {error}"
-            raise JournalFailed(self._failure) from error
+            raise JournalError(self._failure) from error
 
     def close(self) -> None:
         """Write what is left and close the file. May be called twice."""

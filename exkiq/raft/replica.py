@@ -236,7 +236,7 @@ class Replica:
             self._transport.receive(sender, message, self._engine.others)
         except RemoteWireError:
             raise
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - whatever it is, the node stops
             self._fail(error)
 
     def _take(self, op: bytes) -> None:
@@ -273,7 +273,7 @@ class Replica:
             self._forward()
             self._transport.end_of_turn()
             self._sync_soon()
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - whatever it is, the node stops
             self._fail(error)
         self._last_turn = self._clock.monotonic()
         if self._last_turn - started > SLOW_TURN_SECONDS:
@@ -301,7 +301,7 @@ class Replica:
             return
         try:
             self._sync()
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - whatever it is, the node stops
             self._fail(error)
 
     def _sync(self) -> None:

@@ -21,6 +21,8 @@ class Rates:
     """How rough the world is."""
 
     link_ms: tuple[int, int] = (1, 1_500)  # from both nodes being up to their link
+    slow_link: float = 0.0  # chance that a pair does not find each other for a long while
+    slow_link_ms: tuple[int, int] = (5_000, 25_000)
     skew_ms: tuple[int, int] = (0, 300)  # one end of a link comes up or goes down later
     delay_ms: tuple[int, int] = (1, 400)
     start_ms: tuple[int, int] = (0, 0)
@@ -202,7 +204,8 @@ class World:
                 peer = Peer(far.member, far.disk.cluster_id)
                 self._later(near, far, lambda n=near, f=far, p=peer: self._up(n, f, p))
 
-        self.at(self.between(self.rates.link_ms), connect)
+        is_slow = self.random.random() < self.rates.slow_link
+        self.at(self.between(self.rates.slow_link_ms if is_slow else self.rates.link_ms), connect)
 
     @staticmethod
     def _are_strangers(a: Node, b: Node) -> bool:

@@ -11,6 +11,10 @@ CALM = Rates()
 BROKEN_LINKS = Rates(drop=0.1)
 CRASHES = Rates(drop=0.05, crash_at_effect=0.05, crashes_max=6)
 MANY_CRASHES = Rates(drop=0.05, crash_at_effect=0.3, crashes_max=10)
+GAPS = Rates(slow_link=0.4)
+GAPS_AND_CRASHES = Rates(
+    slow_link=0.3, drop=0.02, crash_at_effect=0.2, crashes_max=4, down_ms=(100, 25_000)
+)
 ONE_LOST_DISK = Rates(crash_at_effect=0.1, crashes_max=4, forgets_disk=0.5, forgets_max=1)
 
 

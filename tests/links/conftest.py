@@ -1,110 +1,12 @@
-"""Real links over loopback: nodes of a few lines, and both event loops."""
+"""Every test of links runs on both event loops."""
 
 from __future__ import annotations
 
 import asyncio
-import os
-import random
 from collections.abc import Callable, Coroutine
-from dataclasses import replace
 
 import pytest
 import uvloop
-
-from exkiq.clock import SystemClock
-from exkiq.links import Link, Listener, Mesh, StrangerLimits, Timings
-from exkiq.links.complaints import Complaints
-from exkiq.wire import Hello
-
-QUICK = Timings(ping=0.03, handshake=0.3, redial=0.1, refused_redial=0.1, linger=0.1)
-SECRET = b"correct horse battery staple"
-
-
-class Peer:
-    """The links of one node: a listener, a mesh, and all that happened."""
-
-    def __init__(
-        self,
-        name: str,
-        *,
-        secret: bytes | None = SECRET,
-        timings: Timings = QUICK,
-        limits: StrangerLimits | None = None,
-        **fields: str,
-    ) -> None:
-        self.hello = Hello("member", name, f"run of {name}", f"life of {name}", **fields)
-        self.events: list[tuple[str, str]] = []
-        self.messages: list[tuple[str, object]] = []
-        self.strangers: list[Hello] = []
-        self.clients: list[Link] = []
-        self.answer: Callable[[Link, list], None] = lambda link, message: None
-        clock = SystemClock()
-        complaints = Complaints(clock)
-        shared = {
-            "clock": clock,
-            "nonce": os.urandom,
-            "complaints": complaints,
-            "timings": timings,
-            "on_stranger": lambda hello, error: self.strangers.append(hello),
-        }
-        self.mesh = Mesh(
-            lambda: self.hello,
-            secret,
-            jitter=random.random,
-            on_up=lambda link: self.events.append(("up", link.peer.name)),
-            on_down=lambda link, reason: self.events.append(("down", link.peer.name)),
-            on_changed=lambda link: self.events.append(("changed", link.peer.name)),
-            on_message=self._message,
-            **shared,
-        )
-        self.listener = Listener(
-            lambda: self.hello,
-            secret,
-            on_client=self._client,
-            on_peer=self.mesh.adopt,
-            limits=limits,
-            **shared,
-        )
-
-    def _message(self, link: Link, message: list) -> None:
-        self.messages.append((link.peer.name, message))
-        self.answer(link, message)
-
-    def _client(self, link: Link) -> None:
-        link.on_message = lambda link, message: link.send([message[0], 0, message[1]])
-        self.clients.append(link)
-
-    async def start(self, port: int = 0) -> Peer:
-        address = await self.listener.start("127.0.0.1", port)
-        self.hello = replace(self.hello, address=address)
-        return self
-
-    @property
-    def address(self) -> str:
-        return self.listener.address
-
-    @property
-    def port(self) -> int:
-        return int(self.address.rpartition(":")[2])
-
-    def linked(self) -> set[str]:
-        return set(self.mesh.links)
-
-    async def stop(self) -> None:
-        await self.listener.stop()
-        await self.mesh.stop()
-        for link in self.clients:
-            link.close("the test is over")
-        # Transports close in the loop's next turns.
-        await asyncio.sleep(0.01)
-
-
-async def until(condition: Callable[[], object], seconds: float = 3.0) -> None:
-    """Wait for what must come true."""
-    async with asyncio.timeout(seconds):
-        while not condition():
-            await asyncio.sleep(0.002)
-
 
 Run = Callable[[Coroutine[object, object, None]], None]
 

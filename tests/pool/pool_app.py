@@ -11,10 +11,9 @@ import time
 from pathlib import Path
 from typing import Any
 
-from tests.pool.pool_loader import TestTask
-
 from exkiq.failure_modes import ExponentialRetry
 from exkiq.pool.context import current_job
+from tests.pool.pool_loader import TestTask
 
 QUEUES = ("default", "emails")
 
@@ -65,18 +64,18 @@ async def astubborn(path: str) -> None:
             continue
 
 
-def save_and_hold(path: str, value: Any) -> None:
+def save_and_hold(path: str, gate: str, value: Any) -> None:
     job = current_job()
     assert job is not None
     job.save_checkpoint(value)
-    hold(path, path + ".never")
+    hold(path, gate)
 
 
 async def asave_and_hold(path: str, value: Any) -> None:
     job = current_job()
     assert job is not None
     job.save_checkpoint(value)
-    await ahold(path, path + ".never")
+    await ahold(path, gate)
 
 
 def about_me() -> list[Any]:

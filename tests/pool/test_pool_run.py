@@ -10,9 +10,10 @@ import pytest
 import uvloop
 
 from exkiq.machine import limits
-from exkiq.pool import VALUE_NOT_SERIALISABLE, VALUE_TOO_LARGE
+from exkiq.pool import VALUE_NOT_SERIALISABLE, VALUE_TOO_LARGE, Pool
 from exkiq.wire.codec import encode_value
-from tests.pool.harness import ROOT, job, started, until
+from tests.pool.conftest import Shared
+from tests.pool.harness import ROOT, Box, job, started, until
 
 
 @pytest.mark.parametrize("loop_factory", [asyncio.new_event_loop, uvloop.new_event_loop])
@@ -49,45 +50,43 @@ def test_a_child_does_without_uvloop(tmp_path: Path) -> None:
     asyncio.run(main())
 
 
-def test_a_job_knows_itself() -> None:
+def test_a_job_knows_itself(shared: Shared) -> None:
     """`current_job()` would tell the wrong id, attempt, fence, queue or checkpoint."""
 
-    async def main() -> None:
-        async with started() as (pool, box):
-            changes = {"attempt": 3, "queue": "emails", "checkpoint": encode_value([1, 2])}
-            pool.run([job("a", "about_me", **changes), job("b", "aabout_me", **changes)])
-            await box.until_ended("a", "b")
+    async def test(pool: Pool, box: Box) -> None:
+        changes = {"attempt": 3, "queue": "emails", "checkpoint": encode_value([1, 2])}
+        pool.run([job("a", "about_me", **changes), job("b", "aabout_me", **changes)])
+        await box.until_ended("a", "b")
 
-            for name in ("a", "b"):
-                fence = sum(name.encode())
-                expected = [name, 3, fence, "emails", 1_700_000_000_000, [1, 2], False]
-                assert box.values[name] == expected
+        for name in ("a", "b"):
+            fence = sum(name.encode())
+            expected = [name, 3, fence, "emails", 1_700_000_000_000, [1, 2], False]
+            assert box.values[name] == expected
 
-    asyncio.run(main())
+    shared.run(test)
 
 
-def test_values_that_cannot_be_kept_are_marked_and_the_job_succeeds() -> None:
+def test_values_that_cannot_be_kept_are_marked_and_the_job_succeeds(shared: Shared) -> None:
     """A job that did its work would fail because of its return value."""
 
-    async def main() -> None:
-        async with started() as (pool, box):
-            fits = limits.RESULT_BYTES_MAX - 5  # and five bytes of msgpack's own
-            pool.run(
-                [
-                    job("fits", "large", fits),
-                    job("large", "large", fits + 1),
-                    job("odd", "not_encodable"),
-                ]
-            )
-            await box.until_ended("fits", "large", "odd")
+    async def test(pool: Pool, box: Box) -> None:
+        fits = limits.RESULT_BYTES_MAX - 5  # and five bytes of msgpack's own
+        pool.run(
+            [
+                job("fits", "large", fits),
+                job("large", "large", fits + 1),
+                job("odd", "not_encodable"),
+            ]
+        )
+        await box.until_ended("fits", "large", "odd")
 
-            assert box.values["fits"] == bytes(fits)
-            assert box.raw["large"] == VALUE_TOO_LARGE
-            odd = box.raw["odd"] or b""
-            assert odd.startswith(VALUE_NOT_SERIALISABLE)
-            assert "object" in odd[2:].decode()
+        assert box.values["fits"] == bytes(fits)
+        assert box.raw["large"] == VALUE_TOO_LARGE
+        odd = box.raw["odd"] or b""
+        assert odd.startswith(VALUE_NOT_SERIALISABLE)
+        assert "object" in odd[2:].decode()
 
-    asyncio.run(main())
+    shared.run(test)
 
 
 def test_no_child_ever_has_more_jobs_than_slots(tmp_path: Path) -> None:
@@ -164,75 +163,74 @@ def test_an_instance_stays_with_its_slot_until_a_job_fails(task: str) -> None:
     asyncio.run(main())
 
 
-def test_hooks_run_around_an_attempt_of_either_kind() -> None:
+def test_hooks_run_around_an_attempt_of_either_kind(shared: Shared) -> None:
     """`before` and `after` would not run, or the async ones would never be awaited."""
 
-    async def main() -> None:
-        async with started(concurrency=1) as (pool, box):
-            for name in ("hooked", "hooked_async_hooks", "ahooked", "hooked_fail"):
-                pool.run([job(name, name, "v")])
-                await box.until_ended(name)
-                pool.run([job(f"{name}.noted", "noted")])
-                await box.until_ended(f"{name}.noted")
+    async def test(pool: Pool, box: Box) -> None:
+        for name in ("hooked", "hooked_async_hooks", "ahooked", "hooked_fail"):
+            pool.run([job(name, name, "v")])
+            await box.until_ended(name)
+            pool.run([job(f"{name}.noted", "noted")])
+            await box.until_ended(f"{name}.noted")
 
-            value = [["v"], {}]
-            for name in ("hooked", "hooked_async_hooks", "ahooked"):
-                expected = [["before", name], ["succeeded", value, "NoneType"]]
-                assert box.values[f"{name}.noted"] == expected
-            expected = [["before", "hooked_fail"], ["failed", None, "ValueError"]]
-            assert box.values["hooked_fail.noted"] == expected
+        value = [["v"], {}]
+        for name in ("hooked", "hooked_async_hooks", "ahooked"):
+            expected = [["before", name], ["succeeded", value, "NoneType"]]
+            assert box.values[f"{name}.noted"] == expected
+        expected = [["before", "hooked_fail"], ["failed", None, "ValueError"]]
+        assert box.values["hooked_fail.noted"] == expected
 
-    asyncio.run(main())
+    shared.run(test)
 
 
 def test_a_raising_before_fails_and_a_raising_after_is_only_logged(
-    caplog: pytest.LogCaptureFixture,
+    shared: Shared, caplog: pytest.LogCaptureFixture
 ) -> None:
     """A hook that breaks would be silent, or undo a success."""
 
-    async def main() -> None:
-        async with started() as (pool, box):
-            pool.run([job("a", "before_raises"), job("b", "after_raises", 1)])
-            await box.until_ended("a", "b")
-            await box.until(lambda: "after broke" in caplog.text)
+    async def test(pool: Pool, box: Box) -> None:
+        pool.run([job("a", "before_raises"), job("b", "after_raises", 1)])
+        await box.until_ended("a", "b")
+        await box.until(lambda: "after broke" in caplog.text)
 
-            assert box.failed["a"][3][:2] == ["ValueError", "before broke"]
-            assert box.values["b"] == [[1], {}]
+        assert box.failed["a"][3][:2] == ["ValueError", "before broke"]
+        assert box.values["b"] == [[1], {}]
 
-    asyncio.run(main())
+    shared.run(test)
 
 
-def test_checkpoints_are_reported_as_they_are_saved(tmp_path: Path) -> None:
+def test_checkpoints_are_reported_as_they_are_saved(shared: Shared, tmp_path: Path) -> None:
     """A checkpoint would not survive the node."""
 
-    async def main() -> None:
-        async with started() as (pool, box):
-            pool.run(
-                [
-                    job("a", "save_and_hold", str(tmp_path / "a"), {"page": 7}),
-                    job("b", "asave_and_hold", str(tmp_path / "b"), [1]),
-                ]
-            )
-            await box.until(lambda: len(box.checkpoints) == 2)
+    async def test(pool: Pool, box: Box) -> None:
+        pool.run(
+            [
+                job("a", "save_and_hold", str(tmp_path / "a"), gate, {"page": 7}),
+                job("b", "asave_and_hold", str(tmp_path / "b"), gate, [1]),
+            ]
+        )
+        await box.until(lambda: len(box.checkpoints) == 2)
 
-            assert sorted(box.checkpoints) == [("a", {"page": 7}), ("b", [1])]
+        assert sorted(box.checkpoints) == [("a", {"page": 7}), ("b", [1])]
+        assert box.ends == []
+        (tmp_path / "gate").touch()
+        await box.until_ended("a", "b")
 
-    asyncio.run(main())
+    shared.run(test)
 
 
-def test_children_hear_neither_ctrl_c_nor_sigterm() -> None:
+def test_children_hear_neither_ctrl_c_nor_sigterm(shared: Shared) -> None:
     """Ctrl-C in the terminal would kill jobs that the node is draining."""
 
-    async def main() -> None:
-        async with started() as (pool, box):
-            pool.run([job("a", "signals_are_held")])
-            await box.until_ended("a")
-            pool.run([job("b", "noop")])
-            await box.until_ended("b")
+    async def test(pool: Pool, box: Box) -> None:
+        pool.run([job("a", "signals_are_held")])
+        await box.until_ended("a")
+        pool.run([job("b", "noop")])
+        await box.until_ended("b")
 
-            assert box.values["a"] is True
+        assert box.values["a"] is True
 
-    asyncio.run(main())
+    shared.run(test)
 
 
 def test_one_turn_of_the_loop_gives_one_report() -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +23,7 @@ SOURCES_SHA256 = "43967e81db9c4e40c3c70749017f52114179104bfcfa80480eb352b2508adb
 
 
 @pytest.fixture
-def _no_pickle(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def _no_pickle(monkeypatch: pytest.MonkeyPatch) -> None:
     def reached(*_: Any, **__: Any) -> None:
         raise AssertionError("a pickle function was reached")
 
@@ -32,7 +31,6 @@ def _no_pickle(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         for name in ("loads", "dumps", "load", "dump", "_loads"):
             if hasattr(module, name):
                 monkeypatch.setattr(module, name, reached)
-    yield
 
 
 def three(w: World, tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from exkiq.errors import DataError
-from exkiq.raft.journal import Journal, JournalFailed
+from exkiq.raft.journal import Journal, JournalError
 
 
 def filled(path: Path, count: int = 10) -> Journal:
@@ -95,10 +95,10 @@ def test_after_one_failed_commit_every_commit_fails(tmp_path: Path) -> None:
     journal = filled(tmp_path / "journal")
     journal._db.execute("PRAGMA max_page_count = 1")
     journal.add(b"x" * 1_000_000, 11, 1)
-    with pytest.raises(JournalFailed, match="full"):
+    with pytest.raises(JournalError, match="full"):
         journal.commit()
     journal._db.execute("PRAGMA max_page_count = 1000000")
-    with pytest.raises(JournalFailed):
+    with pytest.raises(JournalError):
         journal.commit()
     journal._db.close()
 
