@@ -34,7 +34,7 @@ from exkiq.links import Listener, Mesh
 from exkiq.machine import Applied, MemberChange, commands
 from exkiq.operation_ids import OperationIds
 from exkiq.peering import Peering
-from exkiq.pool import Pool
+from exkiq.pool import Pool, Report
 from exkiq.queues.replicated import ReplicatedHouse
 from exkiq.raft import DataFolder, Replica, ReplicaSettings
 from exkiq.rendezvous import make_runtime_folder, socket_path
@@ -95,7 +95,7 @@ class Assembly:
             LOADER,
             settings.processes,
             settings.concurrency,
-            lambda report: self.session.report(report),
+            self._report,
             self.clock,
             tuple(sys.path),
             os.getcwd(),  # noqa: PTH109 - a plain string for the children
@@ -190,6 +190,10 @@ class Assembly:
             self.house.propose_nowait(commands.declare(self._ids(), sorted(self._queues())))
         self._tell_peers()
 
+    def _report(self, report: Report) -> None:
+        if self._cluster_id:  # before that the pool can only say that it has room
+            self.session.report(report)
+
     def _queues(self) -> dict[str, int]:
         if self.settings.queues:
             return dict(self.settings.queues)
@@ -221,6 +225,7 @@ class Assembly:
 
     def installed(self) -> None:
         self.session.installed()
+        self.server.installed()
 
     def leadership(self, _: str | None, term: int) -> None:
         is_leading = self.replica.is_leader
@@ -233,7 +238,10 @@ class Assembly:
             self._was_leading = is_leading
             log.info("leads in term %d" if is_leading else "leads no more (term %d)", term)
         self._say_address()
-        self.discovery.sight(member.address for member in self.replica.machine.members.values())
+        self.discovery.sight(
+            Member(m.name, m.address, m.incarnation)
+            for m in self.replica.machine.members.values()
+        )
         self.session.demand_soon()
         self.server.members_changed(self._addresses())
 
@@ -363,7 +371,7 @@ class Assembly:
         for timer in (self._wake, self._beat):
             if timer is not None:
                 timer.cancel()
-        for name in ("listener", "discovery", "mesh", "pool"):
+        for name in ("server", "listener", "discovery", "mesh", "pool"):
             room = getattr(self, name, None)
             if room is not None:
                 await room.stop()

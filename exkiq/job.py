@@ -24,8 +24,8 @@ from exkiq.wire.codec import decode_value
 if TYPE_CHECKING:
     from exkiq.client import Client
 
-# Jobs of one list: as many as a queue keeps of its failed ones.
-LIST_JOBS_MAX = 10_000
+# Jobs a node lists in one answer.
+PAGE_JOBS_MAX = 1_000
 
 
 class UnfinishedError(TimeoutError):
@@ -219,25 +219,19 @@ class QueueHandle:
 
         Errors: ValueError for a state that is none, or a limit below 1.
         """
-        _check_list(state, limit)
-        found: list[JobStatus] = []
-        while page := self._client.request(*self._page(state, limit, found), about=self._about):
-            found += map(JobStatus.of, page)
-        return found
+        pages = _Pages(state, limit)
+        while pages.want:
+            page = self._client.request(*pages.question(self.name), about=self._about)
+            pages.add(page)
+        return pages.found
 
     async def ajobs(self, state: str | None = None, limit: int = 100) -> list[JobStatus]:
         """As `jobs`, without blocking the loop."""
-        _check_list(state, limit)
-        found: list[JobStatus] = []
-        while page := await self._client.arequest(
-            *self._page(state, limit, found), about=self._about
-        ):
-            found += map(JobStatus.of, page)
-        return found
-
-    def _page(self, state: str | None, limit: int, found: list[JobStatus]) -> tuple[Any, ...]:
-        """What asks for those that follow; a node cuts a page short that would be too large."""
-        return "jobs", self.name, state, limit - len(found), len(found)
+        pages = _Pages(state, limit)
+        while pages.want:
+            page = await self._client.arequest(*pages.question(self.name), about=self._about)
+            pages.add(page)
+        return pages.found
 
     @property
     def _about(self) -> str:
@@ -250,8 +244,23 @@ class QueueHandle:
         return await self._client.apropose(op, self._about)
 
 
-def _check_list(state: str | None, limit: int) -> None:
-    if state is not None and state not in list(State):
-        raise ValueError(f"state must be one of {', '.join(State)}, not {state!r}")
-    if isinstance(limit, bool) or not isinstance(limit, int) or not 1 <= limit <= LIST_JOBS_MAX:
-        raise ValueError(f"limit must be an int from 1 to {LIST_JOBS_MAX}, not {limit!r}")
+class _Pages:
+    """A list that is asked for page by page. `want` is 0 once there is no more to ask for."""
+
+    def __init__(self, state: str | None, limit: int) -> None:
+        if state is not None and state not in list(State):
+            raise ValueError(f"state must be one of {', '.join(State)}, not {state!r}")
+        if isinstance(limit, bool) or not isinstance(limit, int) or limit < 1:
+            raise ValueError(f"limit must be an int of 1 or more, not {limit!r}")
+        self.found: list[JobStatus] = []
+        self.want = min(limit, PAGE_JOBS_MAX)
+        self._state = state
+        self._limit = limit
+
+    def question(self, queue: str) -> tuple[Any, ...]:
+        return "jobs", queue, self._state, self.want, len(self.found)
+
+    def add(self, page: list[dict[str, Any]]) -> None:
+        self.found += map(JobStatus.of, page)
+        is_last = len(page) < self.want
+        self.want = 0 if is_last else min(self._limit - len(self.found), PAGE_JOBS_MAX)

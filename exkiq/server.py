@@ -8,13 +8,14 @@ end come as calls from the log, so a node serves thousands of waiting clients wi
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Coroutine
+from functools import partial
 from typing import Any, Protocol, TypeAlias
 
 from exkiq.clock import Clock
-from exkiq.errors import ExkiqError, JobTooLarge, Refused, Unavailable, UnsupportedOperation
-from exkiq.machine import State, check_op, limits
+from exkiq.errors import ExkiqError, JobTooLarge, Unavailable, UnsupportedOperation
 from exkiq.machine import Refused as Refusal
+from exkiq.machine import State, check_op, limits
 from exkiq.machine.commands import CLIENT_OPS, Op, peek_code, peek_pid
 from exkiq.queues.protocol import House, Outcome, error_of
 from exkiq.queues.views import job_map, jobs_map, queues_map, stats_map
@@ -28,6 +29,9 @@ REQUESTS_MAX = 10_000
 
 TIMEOUT_MS_MAX = 3_600_000
 """The longest wait for an operation: who asks for more has gone away meanwhile."""
+
+WAIT_MS_MAX = 30 * 86_400_000
+"""The longest wait for a job's end; then the client is told that it is still pending."""
 
 UNCHECKED_BYTES_MAX = 4_096
 """A new job up to this size is not decoded at the door: whatever is wrong with it, the machine
@@ -47,36 +51,38 @@ class ClientLink(Protocol):
 class Actions(Protocol):
     """What an operator asks of the cluster; each returns when it is done."""
 
-    async def cluster_remove(self, name: str, force: bool) -> None:
+    def cluster_remove(self, name: str, force: bool) -> Coroutine[Any, Any, None]:
         """Take a member out."""
 
-    async def cluster_leave(self) -> None:
+    def cluster_leave(self) -> Coroutine[Any, Any, None]:
         """Take this node out."""
 
-    async def cluster_transfer(self, name: str | None) -> None:
+    def cluster_transfer(self, name: str | None) -> Coroutine[Any, Any, None]:
         """Hand over the lead."""
 
 
 class Client:
-    """One client's link: what it asked and has no answer to."""
+    """One client's link, and what it asked and has no answer to."""
 
     __slots__ = ("link", "unanswered", "waiters")
 
     def __init__(self, link: ClientLink) -> None:
         self.link = link
         self.unanswered = 0
-        self.waiters: dict[int, Waiter] = {}
+        self.waiters: set[Waiter] = set()
 
     def answer(self, rid: int, value: object) -> None:
+        """Send what was asked for, or the error that came instead."""
         self.unanswered -= 1
-        self.link.send([rid, 0, value])
+        if isinstance(value, ExkiqError):
+            self.link.send([rid, 1, type(value).__name__, str(value)])
+        else:
+            self.link.send([rid, 0, value])
 
-    def refuse(self, rid: int, error: ExkiqError) -> None:
-        self.unanswered -= 1
-        self.link.send([rid, 1, type(error).__name__, str(error)])
 
-
-Verb: TypeAlias = Callable[[Client, int, Sequence[Any]], None]
+Args: TypeAlias = list[Any]
+Read: TypeAlias = Callable[[Args], object]
+Ask: TypeAlias = Callable[[Client, int, Args], None]
 
 
 class ClientServer:
@@ -100,17 +106,197 @@ class ClientServer:
         self._addresses: list[str] = []
         self._waiters = Waiters(lambda: house.machine, _call_later)
         self._tasks = Tasks()
-        self._verbs: dict[str, Verb] = {
-            "propose": self._propose,
-            "result": self._result,
+        self._reads: dict[str, Read] = {
             "job": self._job,
             "jobs": self._jobs,
             "status": self._tell_status,
             "stats": self._stats,
             "queues": self._queues,
-            "ping": self._ping,
-            "cluster_remove": self._cluster_remove,
-            "cluster_leave": self._cluster_leave,
-            "cluster_transfer": self._cluster_transfer,
+            "ping": _ping,
+        }
+        self._asks: dict[str, Ask] = {
+            "propose": self._propose,
+            "result": self._result,
+            "cluster_remove": self._remove,
+            "cluster_leave": self._leave,
+            "cluster_transfer": self._transfer,
         }
         house.subscribe(self._waiters.applied)
+
+    def adopt(self, link: ClientLink) -> None:
+        """Serve a client whose handshake is done."""
+        self._clients[link] = Client(link)
+        link.on_message = self._received
+        link.on_close = self._closed
+        if self._addresses:
+            link.send(_push(self._addresses))
+
+    def members_changed(self, addresses: list[str]) -> None:
+        """Tell every client, now and when it comes, where the nodes are."""
+        if addresses == self._addresses:
+            return
+        self._addresses = list(addresses)
+        for link in list(self._clients):
+            link.send(_push(addresses))
+
+    def installed(self) -> None:
+        """A snapshot replaced the machine: look again for everyone who waits."""
+        self._waiters.machine_replaced()
+
+    async def stop(self) -> None:
+        """End what operators asked for and is not done. May be called twice."""
+        await self._tasks.stop()
+
+    # ---- from the links ----------------------------------------------------------------------
+
+    def _received(self, link: ClientLink, message: list[Any]) -> None:
+        client = self._clients.get(link)
+        if client is None:
+            return
+        rid, verb, *args = message
+        client.unanswered += 1
+        try:
+            self._serve(client, rid, verb, args)
+        except ExkiqError as error:
+            client.answer(rid, error)
+        except Exception as error:  # noqa: BLE001 (one request of one client: the node goes on)
+            log.error("could not answer %r", verb, exc_info=error)
+            client.answer(rid, ExkiqError(f"the node has a bug: {type(error).__name__}"))
+
+    def _serve(self, client: Client, rid: int, verb: str, args: Args) -> None:
+        if client.unanswered > REQUESTS_MAX:
+            raise Unavailable(f"{REQUESTS_MAX} requests of this client have no answer yet")
+        read = self._reads.get(verb)
+        if read is not None:
+            client.answer(rid, read(args))
+        elif verb in self._asks:
+            self._asks[verb](client, rid, args)
+        else:
+            raise UnsupportedOperation(f"this node knows no request {verb!r}")
+
+    def _closed(self, link: ClientLink, _: str) -> None:
+        client = self._clients.pop(link, None)
+        if client is not None:
+            for waiter in client.waiters:
+                self._waiters.drop(waiter)
+
+    # ---- reads: answered from what is applied here -------------------------------------------
+
+    def _job(self, args: Args) -> object:
+        match args:
+            case [str(job_id)]:
+                record = self._house.machine.jobs.get(job_id)
+                return None if record is None else job_map(record)
+        raise _odd("job", args)
+
+    def _jobs(self, args: Args) -> object:
+        match args:
+            case [str() | None as queue, str() | None as state, int(limit), int(offset)] if (
+                (state is None or state in _STATES) and limit >= 0 and offset >= 0
+            ):
+                chosen = None if state is None else State(state)
+                return jobs_map(self._house.machine, queue, chosen, limit=limit, offset=offset)
+        raise _odd("jobs", args)
+
+    def _tell_status(self, _: Args) -> object:
+        return self._status()
+
+    def _stats(self, _: Args) -> object:
+        return stats_map(self._house.machine)
+
+    def _queues(self, _: Args) -> object:
+        return queues_map(self._house.machine, self._clock.now_ms())
+
+    # ---- what is answered later --------------------------------------------------------------
+
+    def _propose(self, client: Client, rid: int, args: Args) -> None:
+        match args:
+            case [bytes(op), int(timeout_ms)]:
+                _check_at_the_door(op)
+                timeout = min(max(timeout_ms, 0), TIMEOUT_MS_MAX) / 1000
+                self._house.propose_with(op, timeout, partial(_tell_outcome, client, rid))
+            case _:
+                raise _odd("propose", args)
+
+    def _result(self, client: Client, rid: int, args: Args) -> None:
+        match args:
+            case [str(job_id), int() | None as timeout_ms]:
+                timeout = (
+                    None if timeout_ms is None else min(max(timeout_ms, 0), WAIT_MS_MAX) / 1000
+                )
+                waiter = self._waiters.wait(job_id, timeout, partial(_tell_result, client, rid))
+                if not waiter.is_told:
+                    client.waiters.add(waiter)
+            case _:
+                raise _odd("result", args)
+
+    def _remove(self, client: Client, rid: int, args: Args) -> None:
+        match args:
+            case [str(name), bool(force)]:
+                self._act(client, rid, self._actions.cluster_remove(name, force))
+            case _:
+                raise _odd("cluster_remove", args)
+
+    def _leave(self, client: Client, rid: int, _: Args) -> None:
+        self._act(client, rid, self._actions.cluster_leave())
+
+    def _transfer(self, client: Client, rid: int, args: Args) -> None:
+        match args:
+            case [str() | None as name]:
+                self._act(client, rid, self._actions.cluster_transfer(name))
+            case _:
+                raise _odd("cluster_transfer", args)
+
+    def _act(self, client: Client, rid: int, action: Coroutine[Any, Any, None]) -> None:
+        async def run() -> None:
+            try:
+                await action
+            except ExkiqError as error:
+                client.answer(rid, error)
+            else:
+                client.answer(rid, None)
+
+        self._tasks.start(run(), name="an operator's request")
+
+
+_STATES = frozenset(State)
+
+
+def _push(addresses: list[str]) -> list[Any]:
+    return [0, "members", addresses]
+
+
+def _ping(_: Args) -> object:
+    return "pong"
+
+
+def _odd(verb: str, args: Args) -> ExkiqError:
+    return UnsupportedOperation(f"{verb} does not take these {len(args)} arguments")
+
+
+def _call_later(delay: float, call: Callable[[], None]) -> asyncio.TimerHandle:
+    return asyncio.get_running_loop().call_later(delay, call)
+
+
+def _check_at_the_door(op: bytes) -> None:
+    """Errors: what makes the operation of no use to the log."""
+    code = peek_code(op)
+    if len(op) > limits.OP_BYTES_MAX:
+        raise JobTooLarge(f"an operation of {len(op)} bytes is over {limits.OP_BYTES_MAX}")
+    if code not in CLIENT_OPS or peek_pid(op) is None:
+        raise UnsupportedOperation("a client cannot ask for this operation")
+    if code != Op.ENQUEUE or len(op) > UNCHECKED_BYTES_MAX:
+        refused = check_op(op)
+        if refused is not None:
+            raise error_of(refused)
+
+
+def _tell_outcome(client: Client, rid: int, outcome: Outcome | ExkiqError) -> None:
+    client.answer(rid, error_of(outcome) if isinstance(outcome, Refusal) else outcome)
+
+
+def _tell_result(
+    client: Client, rid: int, waiter: Waiter, outcome: list[Value] | ExkiqError
+) -> None:
+    client.waiters.discard(waiter)
+    client.answer(rid, outcome)

@@ -14,9 +14,15 @@ find_python() {
       return
     fi
   done
-  echo "exkiq: Python 3.11 or later with venv and pip is needed; no python3 on the PATH is." >&2
+  echo "exkiq: Python 3.11 or later with venv and pip is needed, and none was found on the PATH." >&2
   echo "exkiq: on Debian and Ubuntu: apt-get install python3 python3-venv" >&2
   return 1
+}
+
+# Whether .venv is whole and was made in this folder: its programs hold the path they were made in.
+runs_here() {
+  grep -qsF "$PWD/.venv/" .venv/bin/pip \
+    && .venv/bin/python -c 'import pip, sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null
 }
 
 make_venv() {
@@ -30,15 +36,14 @@ make_venv() {
 fill_venv() {
   echo "installing the project and its dev group (once, or when pyproject.toml changed)" >&2
   # --group came with pip 25.1, and a new .venv has the pip of its Python
-  .venv/bin/python -m pip install --quiet --disable-pip-version-check --upgrade "pip>=25.1"
-  .venv/bin/python -m pip install --quiet --disable-pip-version-check --editable . --group dev
+  .venv/bin/python -m pip install -qq --disable-pip-version-check --upgrade "pip>=25.1"
+  .venv/bin/python -m pip install -qq --disable-pip-version-check --editable . --group dev
 }
 
 stamp=.venv/exkiq.stamp
 wanted="$(cksum <pyproject.toml) in $PWD"
 if [[ ! -f $stamp || $(<"$stamp") != "$wanted" ]]; then
-  # a .venv that was copied or half made does not run from here
-  .venv/bin/python -c 'import pip, sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || make_venv
+  runs_here || make_venv
   fill_venv
   echo "$wanted" >"$stamp"
 fi

@@ -17,7 +17,7 @@ from exkiq.dispatchers.protocol import Offer
 class _Node:
     """`out`: slots handed out and not back yet; `used`: when, in hand-outs since the start."""
 
-    __slots__ = ("name", "free", "out", "used")
+    __slots__ = ("free", "name", "out", "used")
 
     def __init__(self, name: str) -> None:
         self.name = name

@@ -6,6 +6,8 @@ import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from typing import cast
+
 from exkiq.clock import Clock
 from exkiq.errors import ExkiqError, NoNodeError, Refused
 from exkiq.links.complaints import Complaints
@@ -75,12 +77,11 @@ class Opening(asyncio.Protocol):
         return self._handshake.peer
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        if not isinstance(transport, asyncio.Transport):
-            raise TypeError("a link needs a stream")
-        self._transport = transport
+        # uvloop's streams are no subclass of asyncio's
+        self._transport = stream = cast("asyncio.Transport", transport)
         loop = asyncio.get_running_loop()
         self._timer = loop.call_later(self._terms.timings.handshake, self._timed_out)
-        transport.write(self._handshake.start())
+        stream.write(self._handshake.start())
 
     def data_received(self, data: bytes) -> None:
         if self.is_over or self._transport is None:

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from exkiq.machine.sessions import Member
-
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from exkiq.machine.commands import Verdict
     from exkiq.machine.outcomes import Refused
     from exkiq.machine.record import Spec
+    from exkiq.machine.sessions import Member
 
 
 class Enqueue(NamedTuple):

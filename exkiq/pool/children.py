@@ -117,6 +117,7 @@ class ChildProcess:
         self._process: asyncio.SubprocessTransport | None = None
         self._line: asyncio.Transport | None = None
         self._has_exited = False
+        self._is_line_over = False
 
     def __str__(self) -> str:
         return f"child {self.number} (pid {self.pid})"
@@ -159,7 +160,11 @@ class ChildProcess:
         except BaseException:
             here.close()
             self.kill()
+            if self._process is not None:
+                self._process.close()
             raise
+        if self._has_exited:
+            self._hang_up_soon()
 
     # --- orders
 
@@ -217,6 +222,7 @@ class ChildProcess:
 
     def _line_lost(self, error: Exception | None) -> None:
         self._line = None
+        self._is_line_over = True
         if error is not None:
             log.error("%s does not speak our language and is replaced: %r", self, error)
             self.kill()
@@ -227,9 +233,13 @@ class ChildProcess:
 
     def _exited(self) -> None:
         self._has_exited = True
-        if self._line is None:
+        if self._is_line_over:
             self._end()
         else:
+            self._hang_up_soon()
+
+    def _hang_up_soon(self) -> None:
+        if self._line is not None:
             self._loop.call_later(LAST_WORDS_SECONDS, self._line.abort)
 
     def _end(self) -> None:

@@ -24,6 +24,10 @@ from exkiq.pool.outbox import Outbox
 from exkiq.pool.words import Word
 from exkiq.pool.work import Slot
 from exkiq.service import Tasks
+from exkiq.telemetry import log
+
+# Beyond these, threads cost more than they give.
+THREADS_MANY = 200
 
 
 class ThreadExecutor:
@@ -57,9 +61,20 @@ class ThreadExecutor:
         self._queue.put(attempt)
 
     def _start_thread(self) -> None:
-        self._threads += 1
+        name = f"exkiq-slot-{self._threads + 1}"
         # Daemons: a child leaves when it is told to, whatever user code hangs in.
-        threading.Thread(target=self._work, name=f"exkiq-slot-{self._threads}", daemon=True).start()
+        thread = threading.Thread(target=self._work, name=name, daemon=True)
+        try:
+            thread.start()
+        except RuntimeError:
+            if self._threads == 0:
+                raise
+            log.exception("no more than %d threads; a job waits for one of them", self._threads)
+            return
+        self._threads += 1
+        if self._threads == THREADS_MANY + 1:
+            text = "over %d jobs in threads of one child; `async def` tasks would cost less"
+            log.warning(text, THREADS_MANY)
 
     def _work(self) -> None:
         slot = Slot()

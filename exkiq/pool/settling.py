@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, cast
 
-from exkiq.failure_modes import decide_by_default
+from exkiq.failure_modes import check_decision, decide_by_default
 from exkiq.pool.assignment import Assignment, chance_of
 from exkiq.pool.children import ChildProcess, Ending
+from exkiq.pool.error_text import cut_message, cut_traceback
 from exkiq.pool.report import FailedRow, Reporter
 from exkiq.pool.words import Word
 from exkiq.telemetry import log
@@ -41,12 +42,12 @@ class Settling:
 
     def _checkpoints(self, child: ChildProcess, rest: list[Any]) -> None:
         for job_id, fence, value in rest[0]:
-            if child.ledger.find(job_id, fence) is not None:
+            if isinstance(value, bytes) and child.ledger.find(job_id, fence) is not None:
                 child.ledger.save(job_id, value)
                 self._reporter.open().checkpoints.append((job_id, fence, value))
 
     def _done(self, child: ChildProcess, rest: list[Any]) -> None:
-        ids, fences, values, run_ms = rest
+        ids, fences, values, run_ms = _columns(rest)
         valid = child.ledger.end_all(ids, fences)
         done = self._reporter.open().done
         if len(valid) == len(ids):
@@ -62,7 +63,7 @@ class Settling:
             done.run_ms.append(run_ms[i])
 
     def _failed(self, child: ChildProcess, rest: list[Any]) -> None:
-        for row in rest[0]:
+        for row in map(_failed_row, rest[0]):
             job = child.ledger.find(row[0], row[1])
             if job is not None:
                 child.ledger.end(job.id)
@@ -134,6 +135,29 @@ class Settling:
         """Give back jobs that no child has seen."""
         if jobs:
             self._reporter.open().returned += [(job.id, job.fence, job.checkpoint) for job in jobs]
+
+
+# What comes from a child is looked at before anything is settled: user code can write to the
+# line, and a job that is ended here without a report would be lost for good.
+
+
+def _columns(rest: list[Any]) -> list[list[Any]]:
+    """The columns of DONE. Errors: ValueError or TypeError when they are none."""
+    ids, fences, values, run_ms = rest
+    if not len(ids) == len(fences) == len(values) == len(run_ms):
+        raise ValueError("columns of unequal length")
+    if not all(value is None or type(value) is bytes for value in values):
+        raise TypeError("values that are not encoded")
+    if not all(type(ms) is int for ms in run_ms):
+        raise TypeError("run times that are no milliseconds")
+    return rest
+
+
+def _failed_row(row: Any) -> FailedRow:
+    """A row of FAILED. Errors: ValueError or TypeError when it is none."""
+    job_id, fence, decision, (error_type, message, trace), run_ms = row
+    texts = [cut_message(error_type), cut_message(message), cut_traceback(trace)]
+    return [job_id, fence, check_decision(decision), texts, int(run_ms)]
 
 
 def _row(job: Assignment, error_type: str, message: str, run_ms: int) -> FailedRow:

@@ -15,8 +15,8 @@ from exkiq.errors import ExkiqError
 from exkiq.machine import Applied, Machine
 from exkiq.machine.outcomes import Answer, Refused
 
-Outcome: TypeAlias = Answer | Refused
-Done: TypeAlias = Callable[[Outcome | ExkiqError], None]
+Outcome: TypeAlias = "Answer | Refused"
+Done: TypeAlias = "Callable[[Outcome | ExkiqError], None]"
 Listener: TypeAlias = Callable[[Applied], None]
 
 

@@ -10,7 +10,8 @@ from exkiq.machine import Applied, Machine, State
 from exkiq.queues.views import outcome_of
 from exkiq.wire import Value
 
-Tell: TypeAlias = Callable[["list[Value] | ExkiqError"], None]
+Ending: TypeAlias = "list[Value] | ExkiqError"
+Tell: TypeAlias = Callable[["Waiter", Ending], None]
 
 APPEAR_S = 0.5
 """How long an unknown id may take to appear: a follower is behind the node that was asked to
@@ -32,12 +33,13 @@ CallLater: TypeAlias = Callable[[float, Callable[[], None]], Timer]
 class Waiter:
     """One who waits for one job; `timeout` in seconds, None for ever."""
 
-    __slots__ = ("job_id", "timeout", "tell", "timer")
+    __slots__ = ("is_told", "job_id", "tell", "timeout", "timer")
 
     def __init__(self, job_id: str, timeout: float | None, tell: Tell) -> None:
         self.job_id = job_id
         self.timeout = timeout
         self.tell = tell
+        self.is_told = False
         self.timer: Timer | None = None
 
 
@@ -64,7 +66,7 @@ class Waiters:
         if job_id in machine.jobs:
             self._look(waiter)
         elif machine.tombstone(job_id) is not None:
-            tell(_gone(machine, job_id))
+            _tell(waiter, _gone(machine, job_id))
         else:
             self._unknown.setdefault(job_id, []).append(waiter)
             self._start(waiter, APPEAR_S, NoSuchJob(f"no job has the id {job_id!r}"))
@@ -110,14 +112,19 @@ class Waiters:
             if waiter.timeout is not None:
                 self._start(waiter, waiter.timeout, PENDING)
         else:
-            waiter.tell(PENDING if outcome is None else outcome)
+            _tell(waiter, PENDING if outcome is None else outcome)
 
-    def _start(self, waiter: Waiter, after: float, answer: list[Value] | ExkiqError) -> None:
+    def _start(self, waiter: Waiter, after: float, answer: Ending) -> None:
         waiter.timer = self._call_later(after, lambda: self._out_of_time(waiter, answer))
 
-    def _out_of_time(self, waiter: Waiter, answer: list[Value] | ExkiqError) -> None:
+    def _out_of_time(self, waiter: Waiter, answer: Ending) -> None:
         self.drop(waiter)
-        waiter.tell(answer)
+        _tell(waiter, answer)
+
+
+def _tell(waiter: Waiter, ending: Ending) -> None:
+    waiter.is_told = True
+    waiter.tell(waiter, ending)
 
 
 def _stop(waiter: Waiter) -> None:
@@ -126,7 +133,7 @@ def _stop(waiter: Waiter) -> None:
         waiter.timer = None
 
 
-def _gone(machine: Machine, job_id: str) -> list[Value] | ExkiqError:
+def _gone(machine: Machine, job_id: str) -> Ending:
     """What can be said of a job whose record is gone."""
     tombstone = machine.tombstone(job_id)
     if tombstone is not None and tombstone.state is State.CANCELLED:

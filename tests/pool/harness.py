@@ -61,7 +61,7 @@ class Box:
             self.run_ms[name] = run_ms
             is_value = value is not None and not value.startswith(b"\xc1")
             self.values[name] = decode_value(value) if is_value and value else None
-        self.failed |= {row[0]: row for row in report.failed}
+        self.failed |= {str(row[0]): row for row in report.failed}
         self.returned |= {row[0]: row[2] for row in report.returned}
         self.lost += [row[0] for row in report.lost]
         self.checkpoints += [(row[0], decode_value(row[2])) for row in report.checkpoints]
@@ -83,7 +83,7 @@ class Box:
 async def until(is_so: Callable[[], bool]) -> None:
     """Wait for something that no report tells: a file, a process."""
     async with asyncio.timeout(SECONDS_MAX):
-        while not is_so():
+        while not is_so():  # noqa: ASYNC110
             await asyncio.sleep(0.002)
 
 

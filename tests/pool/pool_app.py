@@ -1,5 +1,7 @@
 """The APP that the children of these tests run."""
 
+# ruff: noqa: ASYNC110, ASYNC240 - files are how these jobs and their tests meet
+
 from __future__ import annotations
 
 import asyncio
@@ -8,6 +10,7 @@ import signal
 import sys
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -71,7 +74,7 @@ def save_and_hold(path: str, gate: str, value: Any) -> None:
     hold(path, gate)
 
 
-async def asave_and_hold(path: str, value: Any) -> None:
+async def asave_and_hold(path: str, gate: str, value: Any) -> None:
     job = current_job()
     assert job is not None
     job.save_checkpoint(value)
@@ -94,6 +97,24 @@ def about_me() -> list[Any]:
 
 async def aabout_me() -> list[Any]:
     return about_me()
+
+
+def pid_and_hold(path: str, gate: str) -> None:
+    Path(path).write_text(str(os.getpid()))
+    hold(path, gate)
+
+
+async def afinish_when_cancelled(path: str) -> str:
+    Path(path).touch()
+    try:
+        await asyncio.sleep(60)
+    except asyncio.CancelledError:
+        await asyncio.sleep(0)
+    return "finished"
+
+
+async def aforever() -> None:
+    await asyncio.sleep(60)
 
 
 def until_stopping(path: str) -> str:
@@ -140,7 +161,7 @@ def stop_iteration() -> None:
     raise StopIteration(7)
 
 
-class Nasty(Exception):
+class Nasty(Exception):  # noqa: N818
     def __str__(self) -> str:
         raise RuntimeError("no text")
 
@@ -264,14 +285,14 @@ def noted() -> list[Any]:
     return seen
 
 
-FUNCTIONS = [
+FUNCTIONS: list[Callable[..., Any]] = [
     noop, echo, hold, save_and_hold, about_me, until_stopping, fail, leave, interrupt,
     stop_iteration, nasty, surrogate, deep, die, kill_itself, signals_are_held, large,
-    not_encodable, block, pid, noted,
+    not_encodable, block, pid, pid_and_hold, noted,
 ]  # fmt: skip
-COROUTINES = [
+COROUTINES: list[Callable[..., Any]] = [
     anoop, aecho, ahold, astubborn, asave_and_hold, aabout_me, afail, aleave, ainterrupt,
-    cancel_itself, block_loop,
+    cancel_itself, block_loop, afinish_when_cancelled, aforever,
 ]  # fmt: skip
 
 TASKS = [

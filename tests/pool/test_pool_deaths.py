@@ -80,23 +80,6 @@ def test_several_jobs_of_a_dead_child_are_lost_and_then_run_alone(tmp_path: Path
     asyncio.run(main())
 
 
-def test_other_children_are_untouched(tmp_path: Path) -> None:
-    """One crash would cost the whole node's jobs a run."""
-
-    async def main() -> None:
-        async with started(processes=2, concurrency=1) as (pool, box):
-            gate = str(tmp_path / "gate")
-            pool.run([job("a", "hold", str(tmp_path / "a"), gate), job("b", "die", 1)])
-            await box.until_ended("b")
-            await box.until(lambda: pool.free == 1)
-            (tmp_path / "gate").touch()
-            await box.until_ended("a")
-
-            assert box.values["a"] == "held"
-
-    asyncio.run(main())
-
-
 def test_what_a_job_started_dies_with_its_child(tmp_path: Path) -> None:
     """A program of a dead job would go on beside the job's next run; and since it may hold the
     line open, the death would not be noticed."""
@@ -216,13 +199,14 @@ def test_children_end_when_their_node_is_killed(task: str, tmp_path: Path) -> No
     """Jobs of a dead node would run on beside their second run elsewhere."""
     if task == "block_loop" and sys.platform != "linux":
         pytest.skip("needs PR_SET_PDEATHSIG")
+    arguments = [str(tmp_path / "a"), "never"][: 2 if task == "ahold" else 1]
     program = f"""
 import asyncio
 from tests.pool.harness import make_pool, job
 async def main():
     pool = make_pool(lambda report: None)
     await pool.start()
-    pool.run([job("a", {task!r}, {str(tmp_path / "a")!r}, *{["never"] if task == "ahold" else []!r})])
+    pool.run([job("a", {task!r}, *{arguments!r})])
     print(pool._crew.children[0].pid, flush=True)
     await asyncio.sleep(60)
 asyncio.run(main())
