@@ -1,6 +1,7 @@
 """From any thread, and from any other loop, to the one loop the client's links live on.
 
     background   the thread and its loop; one in a process
+    Inbox        calls for a loop from other threads, many of them for one wake-up
     ThreadWaiter what a blocking call waits on
     LoopWaiter   what an awaiting call waits on, in its own loop
 
@@ -14,6 +15,8 @@ import asyncio
 import os
 import threading
 import weakref
+from collections import deque
+from collections.abc import Callable
 from typing import Any, Protocol
 
 from exkiq.telemetry import log
@@ -84,6 +87,36 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=background.after_fork)
 
 
+class Inbox:
+    """Calls that other threads want made on a loop; `after` is called behind each batch."""
+
+    __slots__ = ("_after", "_calls", "_is_woken", "_loop")
+
+    def __init__(
+        self, loop: asyncio.AbstractEventLoop, after: Callable[[], None] | None = None
+    ) -> None:
+        self._loop = loop
+        self._after = after
+        self._calls: deque[tuple[Callable[..., None], tuple[Any, ...]]] = deque()
+        self._is_woken = False
+
+    def post(self, action: Callable[..., None], *args: Any) -> None:
+        """Have `action(*args)` called on the loop. Errors: RuntimeError when that is closed."""
+        self._calls.append((action, args))
+        if not self._is_woken:
+            self._is_woken = True
+            self._loop.call_soon_threadsafe(self._read)
+
+    def _read(self) -> None:
+        self._is_woken = False  # before reading: what comes now wakes it again
+        calls = self._calls
+        for _ in range(len(calls)):
+            action, args = calls.popleft()
+            action(*args)
+        if self._after is not None:
+            self._after()
+
+
 class ThreadWaiter:
     """A lock that the answer opens: a third of the cost of a concurrent Future."""
 
@@ -108,18 +141,24 @@ class ThreadWaiter:
         return self._value
 
 
+# By the loop of whoever awaits; a loop that is gone takes its inbox along.
+_inboxes: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, Inbox]
+_inboxes = weakref.WeakKeyDictionary()
+
+
 class LoopWaiter:
     """A future of the caller's loop."""
 
-    __slots__ = ("_loop", "future")
+    __slots__ = ("_inbox", "future")
 
     def __init__(self) -> None:
-        self._loop = asyncio.get_running_loop()
-        self.future: asyncio.Future[Any] = self._loop.create_future()
+        loop = asyncio.get_running_loop()
+        self._inbox = _inboxes.get(loop) or _inboxes.setdefault(loop, Inbox(loop))
+        self.future: asyncio.Future[Any] = loop.create_future()
 
     def resolve(self, value: Any, error: Exception | None) -> None:
         try:
-            self._loop.call_soon_threadsafe(self._settle, value, error)
+            self._inbox.post(self._settle, value, error)
         except RuntimeError:
             # its loop was closed meanwhile, so nobody waits any more
             log.debug("an answer came after the caller's event loop was closed")

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from exkiq import errors
+from exkiq.bridge import Inbox
 from exkiq.clock import Clock
 from exkiq.errors import (
     ClusterMismatch,
@@ -72,10 +73,10 @@ class Connection:
         self._seeker = seeker
         self._clock = clock
         self._chance = chance
-        self._inbox: deque[tuple[Callable[[Any], None], Any]] = deque()
-        self._is_woken = False
         self._is_closed = False
         self._gatherer = Gatherer(next_pid, self.ask)
+        self._inbox = Inbox(loop, self._gatherer.flush)
+        self.post = self._inbox.post  # the one thing to be called from other threads
         self._link: Link | None = None
         self._retired: set[Link] = set()
         self._rids = itertools.count(1)
@@ -88,24 +89,7 @@ class Connection:
         self._look_timer: asyncio.TimerHandle | None = None
         self._look_at = math.inf
 
-    # ---- in, from any thread -------------------------------------------------------------------
-
-    def post(self, action: Callable[[Any], None], subject: Any) -> None:
-        """Have `action(subject)` called on the loop; many at once cost one wake-up."""
-        self._inbox.append((action, subject))
-        if not self._is_woken:
-            self._is_woken = True
-            self._loop.call_soon_threadsafe(self._read_inbox)
-
-    def _read_inbox(self) -> None:
-        self._is_woken = False
-        inbox = self._inbox
-        for _ in range(len(inbox)):
-            action, subject = inbox.popleft()
-            action(subject)
-        self._gatherer.flush()
-
-    # ---- in, on the loop -----------------------------------------------------------------------
+    # ---- in ---- -----------------------------------------------------------------------
 
     def enqueue(self, enqueue: Enqueue) -> None:
         """Gather it with the others of this turn."""

@@ -18,8 +18,9 @@ GATHERED_BYTES_MAX = 512 * KIB
 CROCKFORD = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
 PAIRS = [high + low for high in CROCKFORD for low in CROCKFORD]  # ten bits each
 
-# The last 20 bits of an id count within a millisecond.
+# The last 20 bits of an id count within a millisecond, the others beside the time are chance.
 COUNTER_END = 1 << 20
+CHANCE_BYTES = 10
 
 
 class Order(NamedTuple):
@@ -47,6 +48,7 @@ class Ids:
         self._ms = 0
         self._counter = COUNTER_END
         self._prefix = ""
+        self._chance = b""
 
     def next(self) -> str:
         with self._lock:
@@ -57,7 +59,11 @@ class Ids:
             return self._prefix + PAIRS[self._counter >> 10] + PAIRS[self._counter & 1023]
 
     def _turn(self, ms: int) -> None:
-        chance = int.from_bytes(self._entropy(10), "big")
+        if len(self._chance) < CHANCE_BYTES:
+            # many at once: each asking costs a system call, and the lock of the interpreter
+            self._chance = self._entropy(64 * CHANCE_BYTES)
+        chance = int.from_bytes(self._chance[:CHANCE_BYTES], "big")
+        self._chance = self._chance[CHANCE_BYTES:]
         self._ms = ms
         # the top bit stays free, so that a millisecond has room for half a million
         self._counter = chance & (COUNTER_END // 2 - 1)

@@ -58,7 +58,7 @@ def plan(
         free = sum(rooms_of[node].free for node in nodes)
         shares = _dealt(lines, frozenset(nodes), min(free, CLAIMS_MAX), seating, fairness)
     else:
-        shares = _placed(lines, CLAIMS_MAX, seating, fairness)
+        shares = _placed(lines, seating, fairness)
     return [NodeClaim(node, rooms_of[node].session, ids) for node, ids in shares.items()]
 
 
@@ -119,35 +119,30 @@ def _dealt(
     lines: dict[str, Line], nodes: Container[str], free: int, seating: Seating, fairness: Fairness
 ) -> dict[str, list[str]]:
     """All at once: the jobs in order, cut into slices over the nodes."""
-    in_order = _by_turns(lines, fairness) if len(lines) > 1 else next(iter(lines.values())).ids
-    ids = list(islice(in_order, free))
+    sources = {queue: line.ids for queue, line in lines.items()}
+    weights = {queue: line.weight for queue, line in lines.items()}
+    only = next(iter(sources.values())) if len(sources) == 1 else None
+    ids = list(islice(only or fairness.turns(sources, weights), free))
     shares: dict[str, list[str]] = {}
     for node, part in seating.deal(len(ids), nodes):
         shares.setdefault(node, []).extend(ids[part])
     return shares
 
 
-def _by_turns(lines: dict[str, Line], fairness: Fairness) -> Iterator[str]:
-    fairness.begin({queue: line.weight for queue, line in lines.items()})
-    while (queue := fairness.take()) is not None:
-        job_id = next(lines[queue].ids, None)
-        if job_id is not None:
-            fairness.served(queue)  # before the yield: after the last one nobody comes back
-            yield job_id
-
-
-def _placed(
-    lines: dict[str, Line], free: int, seating: Seating, fairness: Fairness
-) -> dict[str, list[str]]:
-    """One by one: a queue whose next job finds no node is out for this entry."""
-    fairness.begin({queue: line.weight for queue, line in lines.items()})
+def _placed(lines: dict[str, Line], seating: Seating, fairness: Fairness) -> dict[str, list[str]]:
+    """One by one, each job looking for its node."""
+    sources = {queue: _places(queue, line, seating) for queue, line in lines.items()}
+    weights = {queue: line.weight for queue, line in lines.items()}
     shares: dict[str, list[str]] = {}
-    while free and (queue := fairness.take()) is not None:
-        line = lines[queue]
-        job_id = next(line.ids, None)
-        node = None if job_id is None else seating.check_out(Offer(job_id, queue, line.nodes))
-        if job_id is not None and node is not None:
-            shares.setdefault(node, []).append(job_id)
-            fairness.served(queue)
-            free -= 1
+    for node, job_id in islice(fairness.turns(sources, weights), CLAIMS_MAX):
+        shares.setdefault(node, []).append(job_id)
     return shares
+
+
+def _places(queue: str, line: Line, seating: Seating) -> Iterator[tuple[str, str]]:
+    """Node and job, until a job finds no node: those behind it do not overtake it."""
+    for job_id in line.ids:
+        node = seating.check_out(Offer(job_id, queue, line.nodes))
+        if node is None:
+            return
+        yield node, job_id

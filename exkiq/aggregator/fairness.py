@@ -8,8 +8,11 @@ since its own steps are remembered, gains nothing by being away for a moment.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from heapq import heapify, heappop, heappush
+from collections.abc import Iterator, Mapping
+from heapq import heapify, heappop, heapreplace
+from typing import TypeVar
+
+T = TypeVar("T")
 
 LAP = 720_720  # divisible by every weight up to 16: their shares are exact
 WEIGHT_MAX = 1_000
@@ -20,29 +23,30 @@ class Fairness:
 
     def __init__(self) -> None:
         self._place: dict[str, int] = {}
-        self._line: list[tuple[int, str]] = []
-        self._weights: Mapping[str, int] = {}
         self._here = 0
 
-    def begin(self, weights: Mapping[str, int]) -> None:
-        """A new round among these queues."""
-        self._weights = weights
+    def turns(self, sources: Mapping[str, Iterator[T]], weights: Mapping[str, int]) -> Iterator[T]:
+        """One item after the other, each from the queue whose turn it is.
+
+        A source that ends is out of the round. An item that is taken is paid for, so take no
+        more than are used.
+        """
+        steps = {queue: LAP // min(max(weights[queue], 1), WEIGHT_MAX) for queue in sources}
+        line = self._line_up(steps)
+        while line:
+            here, queue = line[0]
+            item = next(sources[queue], None)
+            if item is None:
+                heappop(line)
+                continue
+            # Before the yield: after the last item nobody comes back.
+            self._here, self._place[queue] = here, here + steps[queue]
+            heapreplace(line, (here + steps[queue], queue))
+            yield item
+
+    def _line_up(self, queues: Mapping[str, int]) -> list[tuple[int, str]]:
         here, place = self._here, self._place
-        self._place = {queue: at for queue, at in place.items() if at > here or queue in weights}
-        self._line = [(max(place.get(queue, here), here), queue) for queue in weights]
-        heapify(self._line)
-
-    def take(self) -> str | None:
-        """The queue whose turn it is. It is out of the round unless `served` is told."""
-        if not self._line:
-            return None
-        self._here, queue = heappop(self._line)
-        self._place[queue] = self._here
-        return queue
-
-    def served(self, queue: str) -> None:
-        """It had a job handed out: it pays and is in the round again."""
-        weight = min(max(self._weights[queue], 1), WEIGHT_MAX)
-        place = self._place[queue] + LAP // weight
-        self._place[queue] = place
-        heappush(self._line, (place, queue))
+        self._place = {queue: at for queue, at in place.items() if at > here or queue in queues}
+        line = [(max(place.get(queue, here), here), queue) for queue in queues]
+        heapify(line)
+        return line

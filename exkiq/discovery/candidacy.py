@@ -5,6 +5,7 @@ from __future__ import annotations
 from exkiq.discovery.effects import Effect, Send
 from exkiq.discovery.facts import Member, rows_of
 from exkiq.discovery.roster import Roster
+from exkiq.discovery.settled import let_go
 from exkiq.wire.messages import Kind
 
 REPEAT_MS = 1_000  # a request or an answer may be lost with its link: say it again
@@ -48,12 +49,12 @@ class Candidacy:
         for name in self.missing:
             if name in roster.peers and _is_due(self._asked_ms.get(name), now_ms):
                 self._asked_ms[name] = now_ms
-                out.append(Send(name, self._request(self.members)))
+                out.append(Send(name, self._request()))
         return out
 
     def withdrawals(self) -> list[Effect]:
-        """Let everybody go: an empty list says that this cluster id will never be founded."""
-        return [Send(name, self._request(())) for name in sorted(self._others)]
+        """Let everybody go who may have promised."""
+        return [let_go(self.own, name, self.cluster_id) for name in sorted(self._others)]
 
     def obstacle(self, roster: Roster, now_ms: int) -> str | None:
         """Why this attempt cannot end well, if so."""
@@ -69,8 +70,8 @@ class Candidacy:
                 return f"{name} came back as a new node"
         return None
 
-    def _request(self, members: tuple[Member, ...]) -> list[object]:
-        return [int(Kind.PROMISE), self.own.name, self.cluster_id, rows_of(members)]
+    def _request(self) -> list[object]:
+        return [int(Kind.PROMISE), self.own.name, self.cluster_id, rows_of(self.members)]
 
 
 class LastCall:

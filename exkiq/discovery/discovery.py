@@ -120,7 +120,7 @@ class Discovery:
     @property
     def waits_for(self) -> str:
         """Why this node is not settled yet, for people."""
-        return self._founding.waits_for()
+        return self._founding.waits_for
 
     async def settle(self) -> Membership:
         """Look around until it is settled with which cluster Raft is to be started.

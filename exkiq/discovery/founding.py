@@ -22,22 +22,16 @@ The rules of this file:
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from enum import StrEnum
 
-from exkiq.discovery.candidacy import REPEAT_MS, Candidacy, LastCall
+from exkiq.discovery.candidacy import Candidacy, LastCall
 from exkiq.discovery.effects import Effect, Log, Save, Send, Start
-from exkiq.discovery.facts import (
-    Facts,
-    Member,
-    Membership,
-    Promise,
-    listed,
-    members_of,
-    rows_of,
-)
+from exkiq.discovery.facts import Facts, Member, Membership, Promise, listed, members_of
 from exkiq.discovery.joining import Joining, cluster_to_join
+from exkiq.discovery.pledge import Reminders, is_made_to, is_void
 from exkiq.discovery.roster import Peer, Roster
+from exkiq.discovery.settled import answer, let_go, tell
+from exkiq.discovery.waiting import waits_for
 from exkiq.wire.messages import Kind
 
 LOOK_MS = 1_000  # even N fresh nodes look this long for a founded cluster, which they would join
@@ -90,7 +84,7 @@ class Founding:
         self._not_before_ms = 0
         self._founded_seen_ms: int | None = None
         self._founder_seen_ms = 0
-        self._reminded_ms: dict[str, int] = {}
+        self._reminders = Reminders()
         self._fresh_lost_ms: dict[str, int] = {}
         self._said_ms = 0
 
@@ -101,6 +95,11 @@ class Founding:
         if self._candidacy is not None:
             return Phase.STANDING
         return Phase.LOOKING if self.facts.promise is None else Phase.PROMISED
+
+    @property
+    def waits_for(self) -> str:
+        """Why this node has no cluster yet, for people."""
+        return waits_for(self._roster, self.facts, self._candidacy, self._expect)
 
     # ---- events ------------------------------------------------------------------------------
 
@@ -121,14 +120,14 @@ class Founding:
     def link_up(self, peer: Peer, now_ms: int) -> list[Effect]:
         """A link is up; also when its peer's hello has changed."""
         self._roster.link_up(peer)
-        self._reminded_ms.pop(peer.name, None)
+        self._reminders.relinked(peer.name)
         self._fresh_lost_ms.pop(peer.name, None)
         return self._done(now_ms)
 
     def link_down(self, name: str, now_ms: int) -> list[Effect]:
         """The link to `name` is gone."""
         peer = self._roster.peers.get(name)
-        if peer is not None and peer.is_fresh:
+        if peer is not None and peer.is_fresh and self.phase is not Phase.SETTLED:
             self._fresh_lost_ms[name] = now_ms
         self._roster.link_down(name)
         return self._done(now_ms)
@@ -140,7 +139,11 @@ class Founding:
     def received(self, name: str, message: list[object], now_ms: int) -> list[Effect] | None:
         """A message of the linked peer `name`; None when it is not for this room."""
         peer = self._roster.peers.get(name)
-        if peer is None or not self._has_begun or not self._take(peer, message, now_ms):
+        if peer is None or not self._has_begun:
+            return None
+        if self.phase is Phase.SETTLED:
+            return answer(self.facts, self.own, peer, message)
+        if not self._take(peer, message, now_ms):
             return None
         return self._done(now_ms)
 
@@ -159,19 +162,15 @@ class Founding:
                 if founder == peer.name and cluster_id and members is not None:
                     self._asked_to_promise(peer, Promise(founder, cluster_id, members), now_ms)
             case [Kind.PROMISED, str(founder), bool(is_granted), str(to)]:
-                if self.phase is Phase.SETTLED:
-                    self._heal(peer, founder, to if is_granted else "")
-                elif founder == self.own.name:
+                if founder == self.own.name:
                     self._promised(peer, is_granted, to, now_ms)
             case [Kind.FOUNDED, str(cluster_id), rows]:
                 members = members_of(rows)
-                if self.phase is not Phase.SETTLED and cluster_id and members is not None:
+                if cluster_id and members is not None:
                     self._told_founded(peer, cluster_id, members)
-            case [Kind.JOIN, str(name), str(incarnation), str()] if name == peer.name:
-                return self._asked_to_join(peer, incarnation)
+            case [Kind.JOIN, *_]:
+                self._send(peer.name, Kind.NOT_LEADER, None, None)
             case [Kind.WELCOME | Kind.DENIED | Kind.NOT_LEADER, *_]:
-                if self.phase is Phase.SETTLED:
-                    return False
                 self._take_answer(peer, message, now_ms)
             case _:
                 return False
@@ -191,9 +190,7 @@ class Founding:
     # ---- promising ---------------------------------------------------------------------------
 
     def _asked_to_promise(self, peer: Peer, wanted: Promise, now_ms: int) -> None:
-        if self.phase is Phase.SETTLED:
-            self._tell_founded(peer.name)
-        elif not wanted.members:
+        if not wanted.members:
             self._let_go(peer, wanted.cluster_id)
         elif (holder := self._bound_to(peer, now_ms)) is not None:
             self._send(peer.name, Kind.PROMISED, wanted.founder, False, holder)
@@ -201,7 +198,7 @@ class Founding:
             # a last call does not list us and binds nobody
             if listed(wanted.members, self.own):
                 self._bind(wanted, f"{wanted.founder} comes first", now_ms)
-                self._reminded_ms[peer.name] = now_ms
+                self._reminders.said(peer.name, now_ms)
             self._send(peer.name, Kind.PROMISED, wanted.founder, True, wanted.cluster_id)
 
     def _bound_to(self, peer: Peer, now_ms: int) -> str | None:
@@ -214,7 +211,9 @@ class Founding:
         if promise is not None and promise.founder not in (peer.name, self.own.name):
             return promise.founder
         if promise is not None and promise.founder == peer.name:
-            return None if self._is_made_to(peer, promise) or self._is_void(promise) else peer.name
+            return (
+                None if is_made_to(promise, peer) or is_void(promise, self._roster) else peer.name
+            )
         if promise is not None and self.own.name < peer.name:
             return self.own.name
         smaller = self._roster.smaller_fresh(peer.name)
@@ -222,23 +221,12 @@ class Founding:
             return smaller.name
         return "" if self._seen_founded_lately(now_ms) else None
 
-    def _is_made_to(self, peer: Peer, promise: Promise) -> bool:
-        return promise.founder == peer.name and listed(promise.members, peer.member)
-
-    def _is_void(self, promise: Promise) -> bool:
-        """Whether nobody can have founded what was promised, and nobody ever will."""
-        founder = self._roster.peers.get(promise.founder)
-        if founder is None or not founder.is_fresh or self._is_made_to(founder, promise):
-            return False
-        others = {member.name for member in promise.members} - {self.own.name}
-        return others <= {peer.name for peer in self._roster.fresh()}
-
     def _let_go(self, peer: Peer, cluster_id: str) -> None:
         promise = self.facts.promise
         if promise is None or promise.cluster_id != cluster_id:
             return
         # a founder without its old disk does not know what it has founded
-        if self._is_made_to(peer, promise) or self._is_void(promise):
+        if is_made_to(promise, peer) or is_void(promise, self._roster):
             self._release(f"{peer.name} does not found {cluster_id}")
 
     def _release(self, why: str) -> None:
@@ -254,7 +242,7 @@ class Founding:
             self._candidacy.granted(peer.name, to)
         current = self._candidacy or self._last_call
         if is_granted and (current is None or current.cluster_id != to):
-            self._send(peer.name, Kind.PROMISE, self.own.name, to, [])
+            self._out.append(let_go(self.own, peer.name, to))
         if not is_granted and self._candidacy is not None and "" < to < self.own.name:
             self._bind(None, f"{peer.name} waits for {to}", now_ms)
 
@@ -262,8 +250,7 @@ class Founding:
         names = ", ".join(member.name for member in members)
         self._out.append(Log(f"founds cluster {cluster_id} with {names}"))
         self._settle(cluster_id, members, founder=self.own.name)
-        for peer in self._roster.fresh():
-            self._tell_founded(peer.name)
+        self._out += [tell(self.facts, peer.name) for peer in self._roster.fresh()]
 
     def _bind(self, promise: Promise | None, why: str, now_ms: int) -> None:
         """Be bound to `promise` alone; an attempt of our own ends, for the reason `why`."""
@@ -280,27 +267,6 @@ class Founding:
         self._roster.note_founded(peer.name, cluster_id)
         if listed(members, self.own) and listed(members, peer.member):
             self._settle(cluster_id, members, founder=members[0].name)
-
-    def _asked_to_join(self, peer: Peer, incarnation: str) -> bool:
-        """Whether the asker was on the founding list and missed that it was founded."""
-        if self.phase is not Phase.SETTLED:
-            self._send(peer.name, Kind.NOT_LEADER, None, None)
-            return True
-        asker = replace(peer.member, incarnation=incarnation)
-        if not self.facts.founder or not listed(self.facts.members, asker):
-            return False
-        self._tell_founded(peer.name)
-        return True
-
-    def _tell_founded(self, name: str) -> None:
-        # whoever joined later has a later list, of no use for starting Raft as a founding member
-        members = self.facts.members if self.facts.founder else ()
-        self._send(name, Kind.FOUNDED, self.facts.cluster_id, rows_of(members))
-
-    def _heal(self, peer: Peer, founder: str, cluster_id: str) -> None:
-        self._tell_founded(peer.name)
-        if founder == self.own.name and cluster_id not in ("", self.facts.cluster_id):
-            self._send(peer.name, Kind.PROMISE, self.own.name, cluster_id, [])
 
     def _settle(self, cluster_id: str, members: tuple[Member, ...], founder: str) -> None:
         candidacy, self._candidacy, self._last_call = self._candidacy, None, None
@@ -327,7 +293,7 @@ class Founding:
             self._look(now_ms)
         if self.phase is not Phase.SETTLED and now_ms - self._said_ms >= SAY_MS:
             self._said_ms = now_ms
-            self._out.append(Log(self.waits_for()))
+            self._out.append(Log(self.waits_for))
 
     def _look(self, now_ms: int) -> None:
         if founded := cluster_to_join(self._roster):
@@ -382,25 +348,15 @@ class Founding:
         promise = self.facts.promise
         if promise is None:
             return
-        if self._is_void(promise):
+        if is_void(promise, self._roster):
             self._release(f"{promise.founder} lost its data")
             return
         founder = self._roster.peers.get(promise.founder)
-        if founder is not None and self._is_made_to(founder, promise):
+        if founder is not None and is_made_to(promise, founder):
             self._founder_seen_ms = now_ms
-        self._remind(promise, now_ms)
+        self._out += self._reminders.due(promise, self._roster, now_ms)
         if now_ms - self._founder_seen_ms >= FOUNDER_GONE_MS:
             self._join_elsewhere(promise, now_ms)
-
-    def _remind(self, promise: Promise, now_ms: int) -> None:
-        """Say our promise again, to the founder and to whoever knows how it ended."""
-        for peer in self._roster.peers.values():
-            if peer.name != promise.founder and peer.cluster_id != promise.cluster_id:
-                continue
-            last_ms = self._reminded_ms.get(peer.name)
-            if last_ms is None or now_ms - last_ms >= REPEAT_MS:
-                self._reminded_ms[peer.name] = now_ms
-                self._send(peer.name, Kind.PROMISED, promise.founder, True, promise.cluster_id)
 
     def _join_elsewhere(self, promise: Promise, now_ms: int) -> None:
         # joining breaks no promise: it makes no other cluster possible, and should ours have
@@ -412,26 +368,6 @@ class Founding:
     def _seen_founded_lately(self, now_ms: int) -> bool:
         seen_ms = self._founded_seen_ms
         return seen_ms is not None and now_ms - seen_ms < FOUNDED_SEEN_MS
-
-    # ---- for people --------------------------------------------------------------------------
-
-    def waits_for(self) -> str:
-        """One line that says why this node has no cluster yet, or that it has one."""
-        roster, cluster = self._roster, self._roster.cluster
-        if self.phase is Phase.SETTLED:
-            return f"is in cluster {cluster!r}"
-        if self.facts.promise is not None and self._candidacy is None:
-            return f"waits for {self.facts.promise.founder} to found cluster {cluster!r}"
-        if founded := roster.founded():
-            return f"waits for {founded[0].name} to take this node into cluster {cluster!r}"
-        if self._candidacy is not None:
-            return f"waits for {', '.join(self._candidacy.missing)} to promise to join"
-        smaller = roster.smaller_fresh(self.own.name)
-        if smaller is not None:
-            return f"waits for {smaller.name} to found cluster {cluster!r}"
-        names = [self.own.name, *(peer.name for peer in roster.fresh())]
-        here = f"{len(names)} here ({', '.join(names)})"
-        return f"waits for {self._expect} fresh nodes to found cluster {cluster!r}: {here}"
 
     # ---- effects -----------------------------------------------------------------------------
 

@@ -70,9 +70,8 @@ async def open_link(
             await _connect(address, opening)
         return await opened
     except (OSError, UnicodeError) as error:
-        raise NoNodeError(
-            f"nobody answers at {address}: {error or 'no connection in time'}"
-        ) from error
+        reason = str(error) or f"no connection within {terms.timings.connect} s"
+        raise NoNodeError(f"nobody answers at {address}: {reason}") from error
     finally:
         opened.cancel()
         opening.abort("given up")

@@ -156,6 +156,8 @@ def _columns(rest: list[Any]) -> list[list[Any]]:
 def _failed_row(row: Any) -> FailedRow:
     """A row of FAILED. Errors: ValueError or TypeError when it is none."""
     job_id, fence, decision, (error_type, message, trace), run_ms = row
+    if not all(isinstance(text, str) for text in (error_type, message, trace)):
+        raise TypeError("an error that is no text")
     texts = [cut_message(error_type), cut_message(message), cut_traceback(trace)]
     return [job_id, fence, check_decision(decision), texts, int(run_ms)]
 

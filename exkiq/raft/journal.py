@@ -61,6 +61,7 @@ class Journal:
         self._cut_below: int | None = None  # rows below it are to be deleted
         self._hard_state_changed = False
         self._failure: str | None = None
+        self._is_closed = False
         self._term = self._commit_index = 0
         self._vote: str | None = None
         self._db = self._open(path)
@@ -290,10 +291,12 @@ class Journal:
 
     def close(self) -> None:
         """Write what is left and close the file. May be called twice."""
-        if self._failure is None:
-            self._hard_state_changed = self._hard_state_changed or self._commit_index > 0
-            try:
+        if self._is_closed:
+            return
+        self._is_closed = True
+        try:
+            if self._failure is None:
+                self._hard_state_changed = True  # the commit index is written seldom otherwise
                 self.commit()
-            except sqlite3.ProgrammingError:
-                return  # closed already
-        self._db.close()
+        finally:
+            self._db.close()

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 import time
 from collections import Counter
 from dataclasses import dataclass
 from email import message_from_bytes
 from typing import Any
 
-from aiosmtpd.controller import Controller
+from aiosmtpd.smtp import SMTP
 
 REFUSED = "nobody@exkiq.example"
 SECONDS_A_MAIL = 0.15  # what a mail server far away takes; the demo would be over too soon
@@ -30,16 +31,23 @@ class Postbox:
 
     def __init__(self) -> None:
         self.mails: list[Mail] = []
-        self._controller = Controller(self, hostname="127.0.0.1", port=0)
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
 
     def start(self) -> str:
         """Begin to listen; returns host:port."""
-        self._controller.start()
-        host, port = self._controller.server.sockets[0].getsockname()
+        self._thread.start()
+        listening = self._loop.create_server(self._protocol, "127.0.0.1", 0)
+        server = asyncio.run_coroutine_threadsafe(listening, self._loop).result()
+        host, port = server.sockets[0].getsockname()
         return f"{host}:{port}"
 
+    def _protocol(self) -> SMTP:
+        return SMTP(self, hostname="mail.exkiq.example", loop=self._loop)
+
     def stop(self) -> None:
-        self._controller.stop()
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join()
 
     async def handle_RCPT(  # noqa: N802 - the name aiosmtpd looks for
         self, server: Any, session: Any, envelope: Any, address: str, options: list[str]

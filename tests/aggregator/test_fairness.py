@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Mapping
+from itertools import islice, repeat
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -10,14 +11,8 @@ from exkiq.aggregator.fairness import Fairness
 
 
 def turns(fairness: Fairness, weights: Mapping[str, int], count: int) -> list[str]:
-    fairness.begin(weights)
-    taken = []
-    for _ in range(count):
-        queue = fairness.take()
-        assert queue is not None
-        fairness.served(queue)
-        taken.append(queue)
-    return taken
+    sources = {queue: repeat(queue) for queue in weights}
+    return list(islice(fairness.turns(sources, weights), count))
 
 
 def test_weights_three_to_one_share_three_to_one() -> None:
@@ -59,15 +54,10 @@ def test_being_away_saves_nothing_and_gains_nothing() -> None:
     assert 49 <= Counter(taken)["b"] <= 51
 
 
-def test_a_queue_that_is_not_served_leaves_the_round() -> None:
-    """A queue without jobs would be asked for ever."""
-    fairness = Fairness()
-    fairness.begin({"a": 1, "b": 1})
-    assert fairness.take() == "a"
-    assert fairness.take() == "b"
-    fairness.served("b")
-    assert fairness.take() == "b"
-    assert fairness.take() is None
+def test_a_queue_without_more_jobs_leaves_the_round() -> None:
+    """An empty queue would be asked for ever, or end the round of the others."""
+    sources = {"a": iter("A"), "b": iter("BBB"), "c": iter("")}
+    assert list(Fairness().turns(sources, dict.fromkeys("abc", 1))) == ["A", "B", "B", "B"]
 
 
 def test_queues_that_are_gone_are_forgotten() -> None:

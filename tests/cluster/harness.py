@@ -64,7 +64,7 @@ class Cluster:
     def _spawn(self, name: str) -> subprocess.Popen[bytes]:
         peers = [f"127.0.0.1:{port}" for other, port in self.ports.items() if other != name]
         command = [sys.executable, "-m", "exkiq", "start", "tests.cluster.jobs", "--name", name]
-        command += ["--cluster", self.folder.name[-20:], "--processes", "1"]
+        command += ["--cluster", "acceptance", "--processes", "1"]
         command += ["--data-dir", str(self.folder / name), "--join-wait", "1"]
         command += ["--bootstrap-expect", str(self.expect), *self.options]
         if not self.mdns:
@@ -90,7 +90,7 @@ class Cluster:
         )
 
     def status(self, name: str) -> dict[str, Any]:
-        cluster = self.folder.name[-20:]
+        cluster = "acceptance"
         path = self.folder / "exkiq" / cluster / f"{name}.sock"
         with Client(f"exkiq+unix://{path}") as client:
             status: dict[str, Any] = client.request("status", timeout=2.0)

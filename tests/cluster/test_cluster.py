@@ -128,7 +128,7 @@ def test_a_second_process_on_a_data_folder_is_refused(tmp_path: Path) -> None:
     with cluster(tmp_path, 1) as c:
         second = Cluster(tmp_path, 1)
         second.start()
-        assert second.processes["n1"].wait(20) == 1
+        assert second.processes["n1"].wait(20) == 2
         assert "in use by another process" in second.logs()
         c.client()
         assert Note.perform_async(1).result(timeout=10) == 1

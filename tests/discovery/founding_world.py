@@ -75,6 +75,7 @@ class World:
         self.nodes = {n: Node(n, expect, f"{n}#1") for n, expect in expects.items()}
         self.ids: set[str] = set()
         self.founders: list[str] = []
+        self.first_up_ms: int | None = None
         self.crashes = 0
         self.forgets = 0
         self.messages = 0
@@ -228,6 +229,7 @@ class World:
 
     def _up(self, near: Node, far: Node, peer: Peer) -> None:
         near.halves[far.name].is_up = True
+        self.first_up_ms = self.now_ms if self.first_up_ms is None else self.first_up_ms
         self._feed(near, lambda machine: machine.link_up(peer, self.now_ms))
 
     def _tell_hello(self, node: Node) -> None:

@@ -30,7 +30,7 @@ def nodes(count: int, expect: int) -> dict[str, int]:
 
 def assert_one_end(world: World, seed: int) -> None:
     """All nodes run in one cluster."""
-    states = [(n.name, n.machine and n.machine.waits_for(), n.disk) for n in world.nodes.values()]
+    states = [(n.name, n.machine and n.machine.waits_for, n.disk) for n in world.nodes.values()]
     assert world.all_settled, f"seed {seed}: {states}"
     assert len({node.started_in for node in world.nodes.values()}) == 1, f"seed {seed}: {states}"
 
