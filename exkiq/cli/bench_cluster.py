@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import socket
@@ -17,7 +18,7 @@ from exkiq.clock import Clock
 from exkiq.errors import NoNodeError, OutcomeUnknown, Unavailable
 
 READY_SECONDS_MAX = 30.0  # founding takes two or three; a loaded machine several times that
-STOP_SECONDS_MAX = 15.0
+STOP_SECONDS = (1.0, 10.0)  # after the first signal, which drains, and the second, which does not
 LOOK_AGAIN_SECONDS = 0.05
 
 
@@ -43,6 +44,7 @@ class BenchCluster:
         self._is_memory = is_memory
         self._clock = clock
         self.folder = Path(tempfile.mkdtemp(prefix="exkiq-bench-", dir=folder))
+        self._sockets = Path(tempfile.mkdtemp(prefix="exkiq-"))  # apart: their paths must be short
         self._running: dict[str, subprocess.Popen[bytes]] = {}
 
     @property
@@ -69,8 +71,12 @@ class BenchCluster:
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
-                env={key: text for key, text in os.environ.items() if key[:6] != "EXKIQ_"},
+                env=self._environ(),
             )
+
+    def _environ(self) -> dict[str, str]:
+        ours = {key: text for key, text in os.environ.items() if not key.startswith("EXKIQ_")}
+        return {**ours, "XDG_RUNTIME_DIR": str(self._sockets)}
 
     def _arguments(self, name: str, port: int) -> list[str]:
         others = [f"--peer=127.0.0.1:{other}" for other in self._ports if other != port]
@@ -114,16 +120,18 @@ class BenchCluster:
 
     def stop(self) -> None:
         """End the nodes and remove their data. May be called twice."""
+        for seconds in STOP_SECONDS:
+            for process in self._running.values():
+                process.terminate()
+            for process in self._running.values():
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    process.wait(seconds)
         for process in self._running.values():
-            process.terminate()
-        for process in self._running.values():
-            try:
-                process.wait(STOP_SECONDS_MAX)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
+            process.kill()
+            process.wait()
         self._running.clear()
-        shutil.rmtree(self.folder, ignore_errors=True)
+        for folder in (self.folder, self._sockets):
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def _status(client: Any) -> dict[str, Any] | None:

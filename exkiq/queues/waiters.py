@@ -62,11 +62,8 @@ class Waiters:
     def wait(self, job_id: str, timeout: float | None, tell: Tell) -> Waiter:
         """Have `tell` called with the outcome; before this returns, if it is there."""
         waiter = Waiter(job_id, timeout, tell)
-        machine = self._machine()
-        if job_id in machine.jobs:
+        if self._is_known(job_id):
             self._look(waiter)
-        elif machine.tombstone(job_id) is not None:
-            _tell(waiter, _gone(machine, job_id))
         else:
             self._unknown.setdefault(job_id, []).append(waiter)
             self._start(waiter, APPEAR_S, NoSuchJob(f"no job has the id {job_id!r}"))
@@ -85,19 +82,31 @@ class Waiters:
     def applied(self, applied: Applied) -> None:
         """An entry was applied: tell those whose job ended in it."""
         if self._unknown:
-            jobs = self._machine().jobs
-            self._look_again(self._unknown, [job_id for job_id in self._unknown if job_id in jobs])
+            self._look_again(self._unknown, self._is_known)
         if self._waiting:
-            waiting = self._waiting
-            self._look_again(waiting, [job.id for job in applied.ended if job.id in waiting])
+            for record in applied.ended:
+                # Its record tells, and not the machine, which may have dropped it already.
+                for waiter in self._waiting.pop(record.id, ()):
+                    _stop(waiter)
+                    _tell(waiter, outcome_of(record) or PENDING)
 
     def machine_replaced(self) -> None:
         """A snapshot took the machine's place: what ended meanwhile was never applied here."""
-        self._look_again(self._unknown, list(self._unknown))
-        self._look_again(self._waiting, list(self._waiting))
+        self._look_again(self._unknown, self._is_known)
+        self._look_again(self._waiting, self._is_ended)
 
-    def _look_again(self, place: dict[str, list[Waiter]], job_ids: list[str]) -> None:
-        for job_id in job_ids:
+    def _is_known(self, job_id: str) -> bool:
+        machine = self._machine()
+        return job_id in machine.jobs or machine.tombstone(job_id) is not None
+
+    def _is_ended(self, job_id: str) -> bool:
+        record = self._machine().jobs.get(job_id)
+        return record is None or outcome_of(record) is not None
+
+    def _look_again(
+        self, place: dict[str, list[Waiter]], is_changed: Callable[[str], bool]
+    ) -> None:
+        for job_id in [job_id for job_id in place if is_changed(job_id)]:
             for waiter in place.pop(job_id, []):
                 _stop(waiter)
                 self._look(waiter)

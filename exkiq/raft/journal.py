@@ -204,6 +204,18 @@ class Journal:
         """Index of the oldest entry kept, 0 without one."""
         return self._entries[0][1] if self._entries else 0
 
+    @property
+    def commit_index(self) -> int:
+        """The highest index known to be committed."""
+        return self._commit_index
+
+    def term_at(self, index: int) -> int | None:
+        """Term of an entry, None when it is not here."""
+        position = index - self.first_index
+        if 0 <= position < len(self._entries):
+            return self._entries[position][2]
+        return None
+
     def commit(self) -> None:
         """Put everything gathered on the disk; return when it is there.
 

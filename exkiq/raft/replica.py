@@ -102,7 +102,7 @@ class Replica:
             path, lambda: self.machine, self._members_after, self._install, work
         )
         self._prepare(self.snapshots.load())
-        self._transport = EngineTransport(send)
+        self._transport = EngineTransport(send, journal)
         self._engine = Engine(
             settings.name,
             [name for name in self._members_now() if name != settings.name],
@@ -112,7 +112,6 @@ class Replica:
             self._apply,
             self._gather,
         )
-        self._transport.engine = self._engine
         self._outbox = Outbox()
         self._gathered: list[bytes] = []
         self._gathered_bytes = 0

@@ -8,17 +8,14 @@ the commit. If the commit fails nothing is sent.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from pysyncobj.node import Node
 from pysyncobj.transport import Transport
 
-from exkiq.raft.guard import Guard
+from exkiq.raft.guard import Guard, LogView
 from exkiq.raft.messages import Message, from_wire
 from exkiq.wire.messages import Kind
-
-if TYPE_CHECKING:
-    from exkiq.raft.engine import Engine
 
 _VOUCHING = ("next_node_idx", "response_vote")
 _FORWARDED_BY_US = ("apply_command", "apply_command_response")
@@ -32,14 +29,15 @@ class EngineTransport(Transport):  # type: ignore[misc]  # the engine has no typ
     are connected.
     """
 
-    def __init__(self, send: Callable[[str, list[Any]], bool]) -> None:
+    def __init__(self, send: Callable[[str, list[Any]], bool], log: LogView) -> None:
         super().__init__(None, None, None)
         self._send = send
         self._guard = Guard()
+        self._log = log
+        self._verified: int | None = None  # of the message that is being delivered
         self._held: list[tuple[str, list[Any]]] = []
         self._resting: set[str] = set()
         self._connected: set[str] = set()
-        self.engine: Engine | None = None
 
     # ---- what the engine calls ---------------------------------------------------------------
 
@@ -59,6 +57,8 @@ class EngineTransport(Transport):  # type: ignore[misc]  # the engine has no typ
             # It stops at a peer that is gone; the peer is back at the end of the turn.
             self._resting.add(node.id)
             self._onNodeDisconnected(node)
+        if kind == "next_node_idx" and message["success"] and self._verified is not None:
+            message = {**message, "next_node_idx": self._verified + 1}
         frame = [int(Kind.RAFT), message]
         if kind in _VOUCHING:
             self._held.append((node.id, frame))
@@ -96,7 +96,11 @@ class EngineTransport(Transport):  # type: ignore[misc]  # the engine has no typ
         return name in self._connected
 
     def receive(self, sender: str, message: object, voters: frozenset[str]) -> None:
-        """Check a peer's message and hand it to the engine. Errors: RemoteWireError."""
-        admitted = self._guard.admit(sender, from_wire(message), voters)
+        """Check a peer's message and hand it to the engine. Errors: RemoteWireError, DataError."""
+        admitted = self._guard.admit(sender, from_wire(message), voters, self._log)
         if admitted is not None:
-            self._onMessageReceived(Node(sender), admitted)
+            self._verified = admitted.verified
+            try:
+                self._onMessageReceived(Node(sender), admitted.message)
+            finally:
+                self._verified = None

@@ -176,9 +176,10 @@ def show(story: Story) -> None:
 def play(folder: Path, mails: int) -> int:
     """Run the whole story in `folder`; returns the exit code."""
     cluster = folder.name
+    # where `perform_async` looks for a node, and the nodes put their sockets
+    os.environ |= {"EXKIQ_CLUSTER": cluster, "XDG_RUNTIME_DIR": str(folder)}
     postbox = Postbox()
     nodes = Nodes(folder, cluster, postbox.start())
-    os.environ["EXKIQ_CLUSTER"] = cluster  # where `perform_async` looks for a node
     try:
         nodes.start()
         console.print("three nodes start and look for each other by mDNS on loopback ...")

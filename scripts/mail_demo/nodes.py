@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -63,12 +64,14 @@ class Nodes:
         return None
 
     def stop(self) -> None:
+        """The first SIGTERM lets jobs finish, the second does not wait."""
+        for seconds in (1, 10):
+            for process in self.running.values():
+                process.terminate()
+            for process in self.running.values():
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    process.wait(seconds)
         for process in self.running.values():
-            process.terminate()
-        for process in self.running.values():
-            try:
-                process.wait(20)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
+            process.kill()
+            process.wait()
         self.running.clear()

@@ -3,11 +3,11 @@
 import logging
 
 import pytest
-from tests.aggregator.pretend import PretendCluster
 
 from exkiq.clock import ManualClock
 from exkiq.dispatchers import LRU, Offer
 from exkiq.machine import State, check_invariants, commands
+from tests.aggregator.pretend import PretendCluster
 
 
 def claims_of(cluster: PretendCluster) -> list[str]:

@@ -37,7 +37,9 @@ class Driver:
         """Any builder of `commands` as a method: one entry with that operation, its answer."""
         return partial(self._one, getattr(commands, name))
 
-    def _one(self, build: Callable[..., bytes], *args: object, **kwargs: object) -> Answer | Refused:
+    def _one(
+        self, build: Callable[..., bytes], *args: object, **kwargs: object
+    ) -> Answer | Refused:
         return self.entry(build(self.pid(), *args, **kwargs))[0]
 
     def add(self, *ids: str, spec: Spec = MAIL, **options: int) -> Answer | Refused:

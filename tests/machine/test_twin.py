@@ -26,8 +26,11 @@ NODES = st.sampled_from(["n1", "n2"])
 DELAYS = st.sampled_from([0, 0, 1, 999, 60_000])
 STEPS_MS = st.sampled_from([0, 1, 500, 1_000, 61_000, 600_000, -5_000])
 DECISIONS = st.sampled_from(
-    [["retry", 0], ["retry", 5], ["retry", 90_000], ["failed"], ["abandon"], ["requeue"]]
-    + [["move", "b"], ["move", "running"]]
+    [
+        *(["retry", delay] for delay in (0, 5, 90_000)),
+        *([word] for word in ("failed", "abandon", "requeue")),
+        *(["move", queue] for queue in ("b", "running")),
+    ]
 )
 ERROR = ["ValueError", "no", "line 1"]
 SMALL = {"SUCCEEDED_JOBS_MAX": 3, "CANCELLED_JOBS_MAX": 3, "FAILED_JOBS_MAX": 3}
@@ -62,7 +65,11 @@ class AgainstTwin(RuleBasedStateMachine):
 
     @initialize()
     def nodes(self):
-        self.say(commands.session_begin, ("n1", "r0", "n1:1"), lambda: self.twin.session_begin("n1", "r0"))
+        self.say(
+            commands.session_begin,
+            ("n1", "r0", "n1:1"),
+            lambda: self.twin.session_begin("n1", "r0"),
+        )
         self.flush()
 
     def say(self, build, args, twin, **options):
@@ -82,7 +89,9 @@ class AgainstTwin(RuleBasedStateMachine):
         self.twin.end_entry()
         self.pending = []
         answers = [a.kind if isinstance(a, Refused) else a for _, a in applied.results]
-        assert expected == [None if e is None else a for e, a in zip(expected, answers, strict=True)]
+        assert expected == [
+            None if e is None else a for e, a in zip(expected, answers, strict=True)
+        ]
 
     @rule(
         ids=SOME_IDS,
@@ -132,13 +141,16 @@ class AgainstTwin(RuleBasedStateMachine):
 
     @rule(position=st.integers(0, 9), wrong=st.integers(0, 9), decision=DECISIONS)
     def fail(self, position, wrong, decision):
-        for job in self.running(position)[:1]:
-            job_id, session, fence = job.id, job.session + (wrong == 2), job.fence - (wrong == 1)
+        jobs = self.running(position)
+        if jobs:
+            session, fence = jobs[0].session + (wrong == 2), jobs[0].fence - (wrong == 1)
+            job_id = jobs[0].id
             failure = [job_id, fence, decision, ERROR, 1]
+            twin = self.twin
             self.say(
                 commands.fail,
                 (session, [failure]),
-                lambda: self.twin.fail(session, job_id, fence, decision),
+                lambda: twin.fail(session, job_id, fence, decision),
             )
 
     @rule(position=st.integers(0, 9), is_lost=st.booleans(), is_reversed=st.booleans())
@@ -189,7 +201,9 @@ class AgainstTwin(RuleBasedStateMachine):
         queue=st.none() | QUEUES,
     )
     def on_failed(self, verb, ids, queue):
-        self.say(getattr(commands, verb), (ids, queue), lambda: getattr(self.twin, verb)(ids, queue))
+        self.say(
+            getattr(commands, verb), (ids, queue), lambda: getattr(self.twin, verb)(ids, queue)
+        )
 
     # Entries and replicas
 
@@ -217,7 +231,7 @@ class AgainstTwin(RuleBasedStateMachine):
 
     def same(self):
         machine, twin = self.machine, self.twin
-        assert [] == check_invariants(machine)
+        assert check_invariants(machine) == []
         assert encode_snapshot(machine.capture()) == encode_snapshot(self.other.capture())
         assert {job_id: of_twin(job) for job_id, job in twin.jobs.items()} == {
             job_id: of_machine(record) for job_id, record in machine.jobs.items()
@@ -229,7 +243,9 @@ class AgainstTwin(RuleBasedStateMachine):
         assert twin.succeeded == [record.id for record in machine.succeeded]
         assert twin.cancelled == [record.id for record in machine.cancelled]
         assert twin.graves == {i: s.ended_ms for i, s in machine.tombstones.stones.items()}
-        assert twin.counts() == {name: machine.counts()[NAMES.get(name, name)] for name in twin.counts()}
+        assert twin.counts() == {
+            name: machine.counts()[NAMES.get(name, name)] for name in twin.counts()
+        }
 
 
 NAMES = {
@@ -242,7 +258,16 @@ NAMES = {
 
 
 def of_twin(job):
-    return (job.state, job.queue, job.run_at, job.failures, job.lost, job.fence, job.node, job.session)
+    return (
+        job.state,
+        job.queue,
+        job.run_at,
+        job.failures,
+        job.lost,
+        job.fence,
+        job.node,
+        job.session,
+    )
 
 
 def of_machine(record):

@@ -89,7 +89,9 @@ class Twin:
         return [job_id for key in mine for job_id in self.lines[key]]
 
     def running_of(self, session: int) -> list[Job]:
-        return [job for job in self.jobs.values() if job.state == "running" and job.session == session]
+        return [
+            job for job in self.jobs.values() if job.state == "running" and job.session == session
+        ]
 
     # Entries
 
@@ -293,7 +295,11 @@ class Twin:
         return has_changed
 
     def select(self, ids, queue) -> list[str]:
-        chosen = list(self.failed) if ids is None else [i for i in dict.fromkeys(ids) if i in self.failed]
+        chosen = (
+            list(self.failed)
+            if ids is None
+            else [i for i in dict.fromkeys(ids) if i in self.failed]
+        )
         return [i for i in chosen if queue is None or self.jobs[i].queue == queue]
 
     def retry(self, ids, queue):

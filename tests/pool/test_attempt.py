@@ -276,7 +276,7 @@ def test_a_chain_of_errors_is_told_to_its_end() -> None:
 
     def chain() -> None:
         try:
-            {}["first"]
+            dict[str, int]()["first"]
         except KeyError as error:
             raise ValueError("second") from error
 

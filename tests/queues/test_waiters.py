@@ -171,21 +171,38 @@ def test_a_dropped_waiter_hears_nothing() -> None:
     assert len(room.waiters) == 0
 
 
+def test_a_job_that_is_forgotten_in_the_entry_that_ends_it() -> None:
+    """Where thousands end at once, those who wait for the first of them would be told nothing."""
+    room = Room()
+    names = [f"job-{number}" for number in range(1_500)]
+    spec = Spec("app:work", "default")
+    for at in (0, 750):
+        ids = names[at : at + 750]
+        room.house.propose_nowait(commands.enqueue(room.pid(), spec, ids, [b""] * 750))
+    room.house.propose_nowait(commands.claim(room.pid(), [("n1", 1, names)]))
+    room.wait(names[0])
+    fence = room.machine.jobs[names[0]].fence
+    room.house.propose_nowait(commands.complete(room.pid(), 1, names, [fence] * 1_500))
+    assert names[0] not in room.machine.jobs
+    assert room.told == [["succeeded", None]]
+
+
 def test_a_snapshot_that_replaces_the_machine_wakes_everyone() -> None:
     """A job that ended in entries this node never applied would be waited for without end."""
     room, other = Room(), Room()
     for each in (room, other):
         each.enqueue("ended")
         each.enqueue("waits")
-    for job_id in ("ended", "waits", "new"):
-        room.wait(job_id)
+    for job_id in ("ended", "waits", "new", "unknown"):
+        room.wait(job_id, 9.0)
     other.enqueue("new")
     other.complete("ended")
     other.complete("new")
     room.machine = other.house.machine
     room.waiters.machine_replaced()
-    assert room.told == [["succeeded", b"value"]] * 2
-    assert len(room.waiters) == 1
+    assert sorted(map(str, room.told)) == ["['succeeded', b'value']"] * 2
+    assert [timer.delay for timer in room.active()] == [9.0, 0.5]  # as they were
+    assert len(room.waiters) == 2
 
 
 def test_a_waiter_that_waits_again_is_not_lost() -> None:

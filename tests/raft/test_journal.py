@@ -66,7 +66,7 @@ def test_a_changed_entry_is_refused(tmp_path: Path, column: str) -> None:
     filled(tmp_path / "journal").close()
     db = sqlite3.connect(tmp_path / "journal")
     value = "x'00'" if column == "body" else f"{column} + 100000"
-    db.execute(f"UPDATE entry SET {column} = {value} WHERE idx = 5")
+    db.execute(f"UPDATE entry SET {column} = {value} WHERE idx = 5")  # noqa: S608
     db.commit()
     db.close()
     with pytest.raises(DataError, match="damaged"):

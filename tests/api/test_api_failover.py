@@ -1,0 +1,337 @@
+"""A client among nodes that die, hang, refuse or lag: one job each, or a truthful error."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from pathlib import Path
+
+import pytest
+
+import exkiq
+from exkiq import client as clients
+from exkiq import errors, requests
+from exkiq.client import Client
+from exkiq.wire.codec import decode_call
+from tests.api.api_app import Add
+from tests.api.conftest import Connect
+from tests.api.fake_node import FakeCluster, FakeNode, Mood
+
+SECRET = b"a secret of thirty-two bytes....."
+
+
+@pytest.fixture(autouse=True)
+def _little_patience(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(requests, "PATIENCE_SECONDS", 0.05)
+
+
+@pytest.fixture
+def pair(cluster: FakeCluster) -> tuple[FakeNode, FakeNode]:
+    return cluster.start_node(), cluster.start_node()
+
+
+def arguments(cluster: FakeCluster) -> list[object]:
+    return [decode_call(record.payload)[0][0] for record in cluster.jobs.values()]
+
+
+def test_the_next_node_is_asked_when_one_dies(
+    cluster: FakeCluster, pair: tuple[FakeNode, FakeNode], connect: Connect
+) -> None:
+    """A client goes down with the node it was connected to."""
+    connect(*pair)
+    Add.perform_async(1)
+    cluster.stop_node(pair[0])
+    Add.perform_async(2)
+    assert [1, 2] == arguments(cluster)
+    assert ["propose"] == pair[0].verbs() == pair[1].verbs()
+
+
+@pytest.mark.parametrize("mood", [Mood.DYING, Mood.DEAF, Mood.MUTE, Mood.UNSURE, Mood.LEADERLESS])
+@pytest.mark.parametrize("unique", [None, "error"])
+def test_an_enqueue_is_done_once_whatever_the_first_node_does(
+    cluster: FakeCluster,
+    pair: tuple[FakeNode, FakeNode],
+    connect: Connect,
+    mood: Mood,
+    unique: str | None,
+) -> None:
+    """A repeated enqueue makes a second job, or is refused because of its own first try."""
+    connect(*pair)
+    pair[0].mood = mood
+    job = Add.set(unique=unique).perform_async(1)
+    assert [job.id] == list(cluster.jobs)
+    assert pair[0].asked[0][2] == pair[1].asked[0][2], "the same bytes both times"
+
+
+def test_without_an_answer_the_outcome_is_unknown(
+    cluster: FakeCluster, pair: tuple[FakeNode, FakeNode], connect: Connect
+) -> None:
+    """A caller believes that a job was not stored which was."""
+    connect(*pair, enqueue_timeout=0.3)
+    pair[0].mood = pair[1].mood = Mood.DEAF
+    with pytest.raises(errors.EnqueueTimeout, match="sums") as caught:
+        Add.set(id="ohai").perform_async(1)
+    assert isinstance(caught.value, TimeoutError)
+    pair[0].mood = pair[1].mood = Mood.HONEST
+    job = caught.value.job
+    assert isinstance(job, exkiq.Job)
+    assert "queued" == job.status().state
+    assert job == Add.set(id="ohai").perform_async(1)
+    assert 1 == len(cluster.jobs)
+
+
+def test_a_doubtful_operation_is_not_called_undone(
+    cluster: FakeCluster, pair: tuple[FakeNode, FakeNode], connect: Connect
+) -> None:
+    """After one lost answer, a later "no leader" is taken for the whole truth."""
+    connect(*pair, enqueue_timeout=0.3)
+    pair[0].mood, pair[1].mood = Mood.DYING, Mood.LEADERLESS
+    with pytest.raises(errors.EnqueueTimeout):
+        Add.perform_async(1)
+    with pytest.raises(errors.OutcomeUnknown):
+        exkiq.queue("sums").pause()
+
+
+def test_bulk_tells_which_jobs_may_be_missing(
+    cluster: FakeCluster, node: FakeNode, connect: Connect
+) -> None:
+    """After a failure in the middle nobody knows which jobs to look for."""
+    connect(node, enqueue_timeout=0.3)
+    honest = cluster.verbs["propose"]
+
+    def once(*args: object) -> None:
+        node.mood = Mood.MUTE
+        honest(*args)
+
+    cluster.verbs["propose"] = once
+    with pytest.raises(errors.EnqueueTimeout) as caught:
+        Add.perform_bulk([(number,) for number in range(1_500)])
+    missing = caught.value.job
+    assert isinstance(missing, list)
+    assert 500 == len(missing)
+    assert not {job.id for job in missing} & set(cluster.jobs)
+
+
+def test_no_leader_anywhere_is_surely_not_done(
+    cluster: FakeCluster, pair: tuple[FakeNode, FakeNode], connect: Connect
+) -> None:
+    """A refusal by all is reported as doubt, or late, or reads fail with the writes."""
+    connect(*pair, enqueue_timeout=0.3)
+    Add.perform_async(1)
+    pair[0].mood = pair[1].mood = Mood.LEADERLESS
+    with pytest.raises(errors.NoQuorum, match="no leader"):
+        Add.perform_async(2)
+    assert 1 == exkiq.stats()["queued"]
+
+
+def test_an_election_is_waited_for(
+    cluster: FakeCluster, pair: tuple[FakeNode, FakeNode], connect: Connect
+) -> None:
+    """A short time without a leader is an error to every caller."""
+    connect(*pair)
+    pair[0].mood = pair[1].mood = Mood.LEADERLESS
+    done = threading.Thread(target=Add.perform_async, args=(1,))
+    done.start()
+    while len(pair[1].asked) < 2:
+        cluster.on_loop(asyncio.sleep, 0)
+    pair[0].mood = pair[1].mood = Mood.HONEST
+    done.join()
+    assert [1] == arguments(cluster)
+
+
+def test_nobody_there_is_an_error_that_helps(connect: Connect, tmp_path: Path) -> None:
+    """The first error a newcomer sees does not tell what to do."""
+    client = Client(f"exkiq+unix://{tmp_path}/n1.sock", enqueue_timeout=0.2)
+    clients.use(client)
+    with pytest.raises(errors.NoNodeError) as caught:
+        Add.perform_async(1)
+    for part in ("'sums'", f"{tmp_path}/n1.sock", "exkiq start APP", "EXKIQ_URL"):
+        assert part in str(caught.value)
+
+
+def test_without_any_place_the_cluster_is_named(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """A client of a cluster that does not run here says nothing about where it looked."""
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
+    monkeypatch.setenv("EXKIQ_CLUSTER", "blue")
+    clients.use(Client(enqueue_timeout=0.2))
+    with pytest.raises(errors.NoNodeError, match=f"'blue' in {tmp_path}/exkiq/blue"):
+        Add.perform_async(1)
+
+
+def test_a_node_that_starts_in_time_is_used(cluster: FakeCluster, connect: Connect) -> None:
+    """A restart of the only node loses what is enqueued meanwhile."""
+    node = cluster.start_node()
+    client = connect(node)
+    Add.perform_async(1)
+    port = int(node.address.rpartition(":")[2])
+    cluster.stop_node(node)
+    done = threading.Thread(target=Add.perform_async, args=(2,))
+    done.start()
+    cluster.start_node(port=port)
+    done.join()
+    Add.perform_async(3)
+    assert [1, 2, 3] == arguments(cluster)
+    assert client.request("ping")
+
+
+def test_places_are_learned_from_nodes(cluster: FakeCluster, connect: Connect) -> None:
+    """A client that was given one address is lost with that node."""
+    first, second = cluster.start_node(), cluster.start_node()
+    cluster.announced = [first.address, second.address]
+    connect(first)
+    Add.perform_async(1)
+    cluster.stop_node(first)
+    Add.perform_async(2)
+    assert [1, 2] == arguments(cluster)
+    assert ["propose"] == second.verbs()
+
+
+def test_a_job_just_stored_is_waited_for_on_a_node_that_lags(
+    cluster: FakeCluster, pair: tuple[FakeNode, FakeNode], connect: Connect
+) -> None:
+    """After a failover the client's own job is said not to exist."""
+    connect(*pair)
+    job = Add.perform_async(1)
+    cluster.stop_node(pair[0])
+    pair[1].mood = Mood.BEHIND
+    results: list[object] = []
+    waits = threading.Thread(target=lambda: results.append(job.result()))
+    looks = threading.Thread(target=lambda: results.append(job.status().state))
+    waits.start()
+    looks.start()
+    while len(pair[1].asked) < 6:
+        cluster.on_loop(asyncio.sleep, 0)
+    pair[1].mood = Mood.HONEST
+    looks.join()
+    cluster.finish(job.id, 7)
+    waits.join()
+    assert ["queued", 7] == results
+    pair[1].mood = Mood.BEHIND
+    with pytest.raises(errors.NoSuchJob):
+        exkiq.job(job.id).result()
+    with pytest.raises(errors.NoSuchJob):
+        exkiq.job(job.id).status()
+
+
+def test_a_wait_for_a_result_outlives_its_node(
+    cluster: FakeCluster, pair: tuple[FakeNode, FakeNode], connect: Connect
+) -> None:
+    """Whoever waits for a result learns of nothing but the death of a node."""
+    connect(*pair)
+    job = Add.perform_async(1)
+    results: list[object] = []
+    waits = threading.Thread(target=lambda: results.append(job.result(timeout=None)))
+    waits.start()
+    while "result" not in pair[0].verbs():
+        cluster.on_loop(asyncio.sleep, 0)
+    cluster.stop_node(pair[0])
+    cluster.finish(job.id, 7)
+    waits.join()
+    assert [7] == results
+
+
+def test_a_long_wait_asks_again(
+    monkeypatch: pytest.MonkeyPatch, cluster: FakeCluster, node: FakeNode, connect: Connect
+) -> None:
+    """A wait that is longer than a node holds a question ends early."""
+    monkeypatch.setattr(requests, "POLL_SECONDS", 0.01)
+    connect(node)
+    job = Add.perform_async(1)
+    with pytest.raises(TimeoutError):
+        job.result(timeout=0.3)
+    assert 3 < node.verbs().count("result")
+
+
+def test_a_wait_on_nobody_ends(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A wait without a time limit hangs for ever when there is no cluster."""
+    monkeypatch.setattr(requests, "REACH_SECONDS", 0.1)
+    clients.use(Client(f"exkiq+unix://{tmp_path}/n1.sock"))
+    with pytest.raises(errors.NoNodeError, match="job ohai"):
+        exkiq.job("ohai").result(timeout=None)
+
+
+def test_an_abandoned_wait_is_forgotten(cluster: FakeCluster, client: Client) -> None:
+    """A cancelled waiter keeps asking as long as the process lives."""
+    job = Add.perform_async(1)
+
+    async def main() -> None:
+        async with asyncio.TaskGroup() as group:
+            task = group.create_task(job.aresult(timeout=None))
+            while not client._connected()._flights:
+                await asyncio.sleep(0)
+            task.cancel()
+
+    asyncio.run(main())
+    client.request("ping")
+    assert {} == client._connected()._flights
+    assert {} == client._connected()._live
+
+
+def test_the_wrong_secret_is_told_at_once(cluster: FakeCluster, connect: Connect) -> None:
+    """A wrong secret looks like a cluster that is down."""
+    node = cluster.start_node(secret=SECRET)
+    connect(node, secret=SECRET)
+    Add.perform_async(1)
+    connect(node, secret=b"x" * 32)
+    with pytest.raises(errors.ClusterMismatch, match="secret"):
+        Add.perform_async(2)
+    connect(node, cluster="other", secret=SECRET)
+    with pytest.raises(errors.ClusterMismatch, match="other"):
+        Add.perform_async(3)
+
+
+def test_an_error_that_we_do_not_know_is_told_as_it_came(
+    cluster: FakeCluster, client: Client
+) -> None:
+    """An error of a later version crashes the client, or is swallowed."""
+
+    class Odd(errors.ExkiqError):
+        pass
+
+    for name in ("SystemExit", "JobFailed", "NoSuchThing", "log"):
+        Odd.__name__ = name
+        cluster.verbs["ping"] = lambda answer: answer(Odd("what happened"))
+        with pytest.raises(errors.ExkiqError, match=f"{name}: what happened"):
+            client.request("ping")
+
+
+def test_a_closed_client_says_so(client: Client) -> None:
+    """A call after the end hangs."""
+    Add.perform_async(1)
+    client.close()
+    client.close()
+    with pytest.raises(errors.NotRunning):
+        Add.perform_async(1)
+
+
+def test_what_waits_at_the_end_is_told(cluster: FakeCluster, client: Client) -> None:
+    """Closing a client leaves its callers waiting."""
+    job = Add.perform_async(1)
+    caught: list[BaseException] = []
+
+    def wait() -> None:
+        try:
+            job.result(timeout=None)
+        except errors.NotRunning as error:
+            caught.append(error)
+
+    thread = threading.Thread(target=wait)
+    thread.start()
+    while "result" not in cluster.nodes[0].verbs():
+        cluster.on_loop(asyncio.sleep, 0)
+    client.close()
+    thread.join()
+    assert 1 == len(caught)
+
+
+def test_large_jobs_do_not_flood_a_link(cluster: FakeCluster, client: Client) -> None:
+    """Many large jobs at once make the link or the node give up."""
+
+    async def main() -> None:
+        await asyncio.gather(*(Add.aperform_async("x" * 1_000_000) for _ in range(40)))
+
+    asyncio.run(main())
+    assert 40 == len(cluster.jobs)
+    assert 0 == client._connected()._bytes_under_way
