@@ -1,7 +1,7 @@
 """Where the nodes and the clients of one machine meet: a Unix socket for each node.
 
     $XDG_RUNTIME_DIR/exkiq/<cluster>/<node>.sock     where a session has such a folder
-    /tmp/exkiq-<uid>/<cluster>/<node>.sock           elsewhere
+    /tmp/exkiq-<uid>/<cluster>/<node>.sock           elsewhere, and where that path is too long
 
 Who can write there can pose as a node, so a folder of somebody else is never used.
 """
@@ -27,21 +27,23 @@ PART_BYTES_MAX = 24
 def runtime_folder(cluster: str) -> Path:
     """The folder of the cluster's sockets for this user; it need not be there."""
     given = os.environ.get("XDG_RUNTIME_DIR", "")
+    part = _part(cluster)
     # a relative path there is to be ignored: XDG Base Directory Specification
-    if Path(given).is_absolute():
-        return Path(given) / "exkiq" / _part(cluster)
-    return Path(f"/tmp/exkiq-{os.getuid()}") / _part(cluster)  # noqa: S108 - owner is checked
+    if not Path(given).is_absolute():
+        return _fallback() / part
+    folder = Path(given) / "exkiq" / part
+    if len(os.fsencode(folder)) + len("/") + PART_BYTES_MAX + len(SUFFIX) > SOCKET_PATH_BYTES_MAX:
+        return _fallback() / _cut(part, os.fsencode(folder))
+    return folder
+
+
+def _fallback() -> Path:
+    return Path(f"/tmp/exkiq-{os.getuid()}")  # noqa: S108 - its owner is checked
 
 
 def socket_path(cluster: str, node: str) -> Path:
-    """The socket of the node; raises ConfigError where the system has no room for its path."""
-    path = runtime_folder(cluster) / (_part(node) + SUFFIX)
-    if len(os.fsencode(path)) > SOCKET_PATH_BYTES_MAX:
-        raise ConfigError(
-            f"XDG_RUNTIME_DIR: {path} is longer than the {SOCKET_PATH_BYTES_MAX} bytes"
-            " a socket's path may have"
-        )
-    return path
+    """The socket of the node."""
+    return runtime_folder(cluster) / (_part(node) + SUFFIX)
 
 
 def make_runtime_folder(cluster: str) -> Path:
@@ -73,7 +75,11 @@ def _part(name: str) -> str:
     is_plain = name.replace("-", "").replace("_", "").replace(".", "").isalnum()
     if is_plain and not name.startswith(".") and len(encoded) <= PART_BYTES_MAX:
         return name
-    digest = hashlib.blake2s(encoded, digest_size=6).hexdigest()
+    return _cut(name, encoded)
+
+
+def _cut(name: str, whole: bytes) -> str:
+    digest = hashlib.blake2s(whole, digest_size=6).hexdigest()
     kept = "".join(letter for letter in name if letter.isascii() and letter.isalnum())
     return f"{kept[: PART_BYTES_MAX - 13]}-{digest}"
 

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import contextlib
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from exkiq.cli import show
 from exkiq.cli.reach import AsJson, Node, Way, asks_a_node
 from exkiq.cli.reading import show_members
-from exkiq.errors import NoSuchJob, NotRunning
+from exkiq.errors import NotRunning, Refused
 
 WRONG_USAGE = 2
+CHANGE_SECONDS = 15.0  # a node gives a change of members 5 s, and leadership may have to move first
 
 tree = typer.Typer(help="Show and change who belongs to the cluster.", rich_markup_mode=None)
 
@@ -29,7 +30,7 @@ def top(context: typer.Context) -> None:
 def members(way: Way, as_json: AsJson = False) -> None:
     """List the members: name, address, role, whether they are alive."""
     with way.node() as node:
-        answer = node.ask("status")["cluster"]["members"]
+        answer = _members(node)
     if as_json:
         show.as_json(answer)
     else:
@@ -40,7 +41,7 @@ def members(way: Way, as_json: AsJson = False) -> None:
 @asks_a_node
 def remove(way: Way, name: Annotated[str, typer.Argument(metavar="NAME", hidden=True)]) -> None:
     """Remove the member NAME, which will not come back."""
-    with way.node() as node:
+    with way.node(CHANGE_SECONDS) as node:
         _remove(node, name)
     show.line(f"{name} is no member any more")
 
@@ -49,7 +50,7 @@ def remove(way: Way, name: Annotated[str, typer.Argument(metavar="NAME", hidden=
 @asks_a_node
 def leave(way: Way) -> None:
     """Let the node that is asked leave the cluster."""
-    with way.node() as node:
+    with way.node(CHANGE_SECONDS) as node:
         # by name: a question without an answer is put to the next node, which must not leave too
         name = node.ask("status")["node"]
         _remove(node, name)
@@ -57,9 +58,12 @@ def leave(way: Way) -> None:
 
 
 def _remove(node: Node, name: str) -> None:
-    if name not in [each["name"] for each in node.ask("status")["cluster"]["members"]]:
-        raise NotRunning(f"no member is named {name!r}")
-    with contextlib.suppress(NoSuchJob):  # it was a member just now: done when first asked
+    names = [each["name"] for each in _members(node)]
+    if name not in names:
+        raise NotRunning(f"no member is named {name!r}; there are {', '.join(names)}")
+    if names == [name]:
+        raise Refused(f"{name} is the only member; stop it instead")
+    with contextlib.suppress(NotRunning):  # it was a member just now: done when first asked
         node.ask("cluster_remove", name, False)
 
 
@@ -68,8 +72,23 @@ def _remove(node: Node, name: str) -> None:
 def transfer(
     way: Way, name: Annotated[str | None, typer.Argument(metavar="NAME", hidden=True)] = None
 ) -> None:
-    """Give leadership to the member NAME, or to any other."""
-    with way.node() as node:
+    """Give leadership to the member NAME, or to the one that is caught up best."""
+    with way.node(CHANGE_SECONDS) as node:
+        # by name also here: asked twice for anybody, leadership would move on
+        name = name or _heir(_members(node))
         node.ask("cluster_transfer", name)
-        leader = node.ask("status")["cluster"]["leader"]
-    show.line(f"{leader} leads")
+    show.line(f"{name} leads")
+
+
+def _heir(members: list[dict[str, Any]]) -> str:
+    """The living member beside the leader that has applied most of the log."""
+    living = [each for each in members if each["state"] == "alive" and each["role"] != "leader"]
+    if not living:
+        raise Refused("no other member is alive")
+    heir: str = max(living, key=lambda each: each["applied"] or 0)["name"]
+    return heir
+
+
+def _members(node: Node) -> list[dict[str, Any]]:
+    members: list[dict[str, Any]] = node.ask("status")["cluster"]["members"]
+    return members

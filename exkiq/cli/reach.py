@@ -44,14 +44,13 @@ SecretFile = Annotated[
     ),
 ]
 Timeout = Annotated[
-    float,
+    float | None,
     typer.Option(
         "--timeout",
         metavar="SECONDS",
         min=0.1,
         max=3600,
-        show_default=False,
-        help="Seconds to wait for an answer. (default: 5)",
+        help="Seconds to wait for an answer. (default: 5, or 15 where members change)",
     ),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
@@ -80,19 +79,20 @@ class Way:
     url: str | None
     cluster: str | None
     secret_file: Path | None
-    timeout: float
+    timeout: float | None
 
     @contextmanager
-    def node(self) -> Iterator[Node]:
+    def node(self, timeout: float = 5.0) -> Iterator[Node]:
         """A node; the connection is closed at the end.
 
+        Units:  timeout in seconds for each question, where the command line names none.
         Errors: ConfigError for what is no URL or secret; NoNodeError when none answers.
         """
         # imported late: help and usage errors must not wait for the client
         from exkiq.client import Client
 
         with Client(self.url, cluster=self.cluster, secret=self._secret()) as client:
-            yield Node(client, self.timeout)
+            yield Node(client, self.timeout or timeout)
 
     def _secret(self) -> bytes | None:
         if self.secret_file is None:
@@ -107,7 +107,7 @@ SHARED: dict[str, tuple[Any, Any]] = {
     "url": (Url, None),
     "cluster": (Cluster, None),
     "secret_file": (SecretFile, None),
-    "timeout": (Timeout, 5.0),
+    "timeout": (Timeout, None),
 }
 
 

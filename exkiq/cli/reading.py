@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Annotated, Any
 
@@ -50,7 +50,7 @@ def _show_cluster(answer: Mapping[str, Any]) -> None:
     )
 
 
-def show_members(members: list[Mapping[str, Any]]) -> None:
+def show_members(members: Sequence[Mapping[str, Any]]) -> None:
     """Who belongs to the cluster, and how far each has come in the log."""
     columns = ("name", "address", "role", "state", "applied")
     show.table(

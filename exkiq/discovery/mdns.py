@@ -17,6 +17,7 @@ import asyncio
 import hashlib
 import hmac
 import re
+import socket
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
@@ -28,6 +29,7 @@ from exkiq.discovery.sighting import Sighting, is_near
 from exkiq.telemetry import log
 
 SERVICE = "_exkiq._tcp.local."
+GROUP = "224.0.0.251"  # of multicast DNS, RFC 6762
 AGAIN_SECONDS = 30.0  # packets get lost and networks come up late: announce again
 LABEL_CHARS_MAX = 40  # with the tag's 12 within the 63 of DNS
 TEXT_BYTES_MAX = 200  # with its key within the 255 of a TXT string
@@ -98,6 +100,8 @@ class Mdns:
             await zeroconf.async_close()
 
     async def _open(self) -> None:
+        for interface in self._interfaces:
+            _check_multicast(interface)
         info = self._info = self._service_info()
         self._zeroconf = AsyncZeroconf(interfaces=self._interfaces)
         zeroconf = self._zeroconf.zeroconf
@@ -163,6 +167,16 @@ class Mdns:
         if info.load_from_cache(zeroconf):
             for sighting in sightings_of(info, self._secret):
                 self._on_sighting(sighting)
+
+
+def _check_multicast(interface: str) -> None:
+    """Raise OSError where zeroconf would fail half-way and leave a socket behind."""
+    family = socket.AF_INET6 if ":" in interface else socket.AF_INET
+    with socket.socket(family, socket.SOCK_DGRAM) as probe:
+        probe.bind((interface, 0))
+        if family == socket.AF_INET:
+            group = socket.inet_aton(GROUP) + socket.inet_aton(interface)
+            probe.setsockopt(socket.IPPROTO_IP, socket.IP_ADD_MEMBERSHIP, group)
 
 
 def sightings_of(info: AsyncServiceInfo, secret: bytes | None) -> list[Sighting]:

@@ -87,7 +87,7 @@ class Settling:
             child.replace(Ending.HAND_BACK)
 
     def _cancelled(self, child: ChildProcess, _: list[Any]) -> None:
-        if False:
+        if child.ledger.running:
             child.replace(Ending.HAND_BACK)  # what is left sits in threads and would go on
 
     # --- what the node itself decides

@@ -6,7 +6,7 @@ import pytest
 
 from exkiq.clock import ManualClock
 from exkiq.dispatchers import LRU, Offer
-from exkiq.machine import State, check_invariants, commands
+from exkiq.machine import Spec, State, check_invariants, commands
 from tests.aggregator.pretend import PretendCluster
 
 
@@ -214,6 +214,65 @@ def test_a_silent_node_is_over_once_and_its_jobs_go_elsewhere() -> None:
     assert cluster.record(lost.started[0]).lost == 1
 
 
+def test_the_entry_that_ends_a_session_gives_it_nothing() -> None:
+    """Jobs would be claimed for a node in the very entry that declares it lost."""
+    cluster = PretendCluster()
+    cluster.node("lost", 5)
+    cluster.clock.advance(250)
+    assert not cluster.aggregator.wants_flush()
+    for _ in range(8):
+        cluster.clock.advance(250)
+        cluster.aggregator.wants_flush()
+    spec = Spec("app:work", "default")
+    extra = cluster.aggregator.before_flush([commands.enqueue(cluster.pid(), spec, ["job"], [b""])])
+    assert [commands.peek_code(op) for op in extra] == [commands.Op.SESSION_OVER]
+
+
+def test_a_session_that_begins_has_a_full_timeout() -> None:
+    """A node heard long ago, and not since, would be over as soon as it begins."""
+    cluster = PretendCluster()
+    cluster.aggregator.heard("n1")
+    for _ in range(40):
+        cluster.advance(250)
+    cluster.node("n1", 1)
+    cluster.advance(250)
+    cluster.advance(250)
+    assert "n1" in cluster.house.machine.sessions
+
+
+def test_nothing_is_kept_of_nodes_that_are_gone() -> None:
+    """The leader would remember every node that ever was."""
+    cluster = PretendCluster()
+    cluster.node("n1", 1)
+    op = commands.session_over(cluster.pid(), "n1", 1, is_orderly=True)
+    cluster.house.propose_nowait(op)
+    leadership = cluster.aggregator._leadership
+    assert leadership is not None
+    assert leadership._demand._announced == {}
+    assert leadership._reaper._heard == {}
+
+
+def test_a_claim_that_is_refused_is_not_repeated_without_pause(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """A leader whose claims are refused would fill its log with them as fast as it can."""
+    cluster = PretendCluster()
+    (job,) = cluster.enqueue()
+    cluster.house.machine.term = 9  # a later leader spoke: ours are stale
+    cluster.node("n1", 1)
+    entries = len(cluster.entries)
+    cluster.house.turn()
+    assert len(cluster.entries) == entries
+    assert "came to nothing" in caplog.text
+    wake = cluster.aggregator.next_wake()
+    assert wake == cluster.clock.monotonic() + 0.05
+    cluster.advance(50)
+    assert len(cluster.entries) == entries + 1
+    cluster.house.machine.term = 1
+    cluster.advance(50)
+    assert cluster.state(job) is State.RUNNING
+
+
 def test_a_new_leader_hands_out_nothing_before_it_was_told_of_room() -> None:
     """After an election slots that are taken would be given away again."""
     cluster = PretendCluster()
@@ -328,6 +387,13 @@ class Liar(LRU):
         return "nobody"
 
 
+class Greedy(LRU):
+    """A dispatcher that counts no slots."""
+
+    def check_out(self, job: Offer) -> str | None:
+        return "n1"
+
+
 def test_a_dispatcher_cannot_name_a_node_without_room() -> None:
     """A mistake of a user's dispatcher would reach the log."""
     cluster = PretendCluster(Liar)
@@ -335,9 +401,15 @@ def test_a_dispatcher_cannot_name_a_node_without_room() -> None:
     (job,) = cluster.enqueue()
     assert cluster.state(job) is State.QUEUED
     assert claims_of(cluster) == []
+    cluster = PretendCluster(Greedy)
+    node = cluster.node("n1", 2)
+    cluster.enqueue(5)
+    assert len(node.running) == 2
 
 
-def test_a_slot_dispatcher_works_as_well_as_one_that_counts() -> None:
+def test_a_slot_dispatcher_works_as_well_as_one_that_counts(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     """A user's dispatcher, which keeps single slots, would get out of step with the nodes."""
     cluster = PretendCluster(LRU)
     nodes = [cluster.node(name, 3) for name in "ab"]
@@ -350,3 +422,4 @@ def test_a_slot_dispatcher_works_as_well_as_one_that_counts() -> None:
     nodes[0].announce()
     cluster.enqueue(20)
     assert [len(node.running) for node in nodes] == [1, 3]
+    assert caplog.text == ""

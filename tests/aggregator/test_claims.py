@@ -88,6 +88,40 @@ def test_a_node_without_jobs_for_it_does_not_eat_credit() -> None:
     ]
 
 
+def test_what_is_not_handed_out_is_not_paid_for() -> None:
+    """Room on a node that serves something else would cost a queue its next turns."""
+    machine = machine_with(
+        enqueue([f"a{number:02}" for number in range(50)], "a"), enqueue(["b00"], "b")
+    )
+    rooms = [room("n", 1, "a b"), room("idle", 40, "other")]
+    seating, fairness = Seating(LRUNode, ManualClock()), Fairness()
+    plan(machine, [], NOW_MS, rooms, seating, fairness)
+    more = enqueue([f"b{number:02}" for number in range(1, 50)], "b")
+    machine.apply(2, encode_entry(NOW_MS, 1, [more]))
+    plans = [plan(machine, [], NOW_MS, rooms, seating, fairness) for _ in range(20)]
+    queues = [claimed[0].ids[0][0] for claimed in plans]
+    assert 9 <= queues.count("a") <= 11
+
+
+def test_urgent_riders_go_first() -> None:
+    """Of the jobs of one entry the urgent one would start last."""
+    ops = [enqueue(["low"]), enqueue(["high"], priority=3), enqueue(["low too"])]
+    assert planned(Machine(), [room("a", 2)], *ops) == [NodeClaim("a", 1, ["high", "low"])]
+
+
+def test_an_id_that_is_only_a_tombstone_does_not_ride() -> None:
+    """A claim of a job that will not be made would hold a slot for an entry."""
+    failure = ["gone", 3, ["failed"], ["E", "m", "t"], 1]
+    machine = machine_with(commands.session_begin(PID(), "n", "run", "a:1"), enqueue(["gone"]))
+    machine.apply(3, encode_entry(NOW_MS, 1, [commands.claim(PID(), [("n", 1, ["gone"])])]))
+    ops = [commands.fail(PID(), 1, [failure]), commands.delete(PID())]
+    machine.apply(4, encode_entry(NOW_MS, 1, ops))
+    assert "gone" not in machine.jobs
+    assert planned(machine, [room("n", 2)], enqueue(["gone", "new"])) == [
+        NodeClaim("n", 1, ["new"])
+    ]
+
+
 def test_riders_that_are_not_due_taken_or_odd_stay_behind() -> None:
     """A claim would name a job that is not there, or an odd operation would stop the leader."""
     machine = machine_with(enqueue(["taken"]))

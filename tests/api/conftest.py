@@ -56,5 +56,15 @@ def connect() -> Iterator[Connect]:
 
 
 @pytest.fixture
+def unopened() -> Iterator[Client]:
+    """A client that must not be asked anything: nobody is there, and nobody is looked for."""
+    client = Client("exkiq+unix:///nowhere/n1.sock", enqueue_timeout=0.1)
+    clients.use(client)
+    yield client
+    assert client._connection is None
+    clients.use(None)
+
+
+@pytest.fixture
 def client(connect: Connect, node: FakeNode) -> Client:
     return connect(node)

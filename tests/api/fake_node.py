@@ -142,7 +142,12 @@ class FakeCluster:
         return asyncio.run_coroutine_threadsafe(run(), self.loop).result(timeout=5)
 
     def start_node(
-        self, name: str = "", *, port: int = 0, unix: Path | None = None, secret: bytes | None = None
+        self,
+        name: str = "",
+        *,
+        port: int = 0,
+        unix: Path | None = None,
+        secret: bytes | None = None,
     ) -> FakeNode:
         async def start() -> FakeNode:
             node = FakeNode(self, name or f"n{len(self.nodes) + 1}", secret)
@@ -182,24 +187,32 @@ class FakeCluster:
         self.on_loop(self._begin, job_ids)
 
     def finish(self, job_id: str, value: Any) -> None:
-        """The worker node runs the job; a `bytes` value of `Refused` kind is given as a pair."""
-        if self.jobs[job_id].state is not State.RUNNING:
-            self.begin(job_id)
-        kept = value if isinstance(value, tuple) else encode_value(value)
-        self.on_loop(self._report, job_id, lambda fence: commands.complete(
-            self._pid(), self.session, [job_id], [fence], [None if value is None else kept]
-        ))
+        """The worker node runs the job; a pair is (error kind, text) in place of a value."""
+        self.on_loop(self.finish_here, job_id, value)
 
     def fail(self, job_id: str, decision: list[Any], message: str = "broken") -> None:
         """The worker node fails the job with a ValueError."""
         self.begin(job_id)
-        self.on_loop(self._report, job_id, lambda fence: commands.fail(
-            self._pid(),
-            self.session,
-            [[job_id, fence, decision, ["ValueError", message, "the traceback"], 1]],
-        ))
+        self.on_loop(
+            self._report,
+            job_id,
+            lambda fence: commands.fail(
+                self._pid(),
+                self.session,
+                [[job_id, fence, decision, ["ValueError", message, "the traceback"], 1]],
+            ),
+        )
 
     # ---- on the loop ---------------------------------------------------------------------------
+
+    def finish_here(self, job_id: str, value: Any) -> None:
+        if self.jobs[job_id].state is not State.RUNNING:
+            self._begin((job_id,))
+        kept = value if isinstance(value, tuple) or value is None else encode_value(value)
+        self._report(
+            job_id,
+            lambda fence: commands.complete(self._pid(), self.session, [job_id], [fence], [kept]),
+        )
 
     def _pid(self) -> bytes:
         self._pids += 1

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from exkiq.errors import NoQuorum, NoSuchJob
+from exkiq.errors import NoQuorum, NotRunning
 from exkiq.machine.commands import Op
-from tests.cli.pretend import STATUS
+from tests.cli.pretend import MEMBERS, STATUS
 
 
 def test_pause_and_resume_name_each_queue(node, run):
@@ -79,7 +79,7 @@ def test_leave_goes_by_name(node, run):
 
 def test_a_removal_that_was_done_when_asked_again_is_done(node, run):
     """The member is gone, and the command would say that it failed."""
-    node.answers |= {"status": STATUS, "cluster_remove": NoSuchJob("no member is named 'n2'")}
+    node.answers |= {"status": STATUS, "cluster_remove": NotRunning("no member is named 'n2'")}
     assert run("cluster", "remove", "n2").code == 0
 
 
@@ -90,12 +90,34 @@ def test_a_removal_without_a_majority_fails(node, run):
     assert (ran.code, ran.out) == (1, "")
 
 
-def test_transfer_says_who_leads(node, run):
-    """Nobody would know whether it worked."""
-    node.answers |= {"status": STATUS, "cluster_transfer": None}
-    assert run("cluster", "transfer", "n1").out == "n1 leads\n"
-    assert run("cluster", "transfer").code == 0
+def test_the_only_member_is_not_removed(node, run):
+    """The operator would wait for something that cannot be, and learn nothing."""
+    cluster = {**STATUS["cluster"], "members": MEMBERS[:1]}
+    node.answers["status"] = {**STATUS, "cluster": cluster}
+    for arguments in (("remove", "n1"), ("leave",)):
+        ran = run("cluster", *arguments)
+        assert (ran.code, ran.out) == (1, "")
+        assert "stop it instead" in ran.err
+
+
+def test_transfer_goes_to_a_member_by_name(node, run):
+    """A question repeated for want of an answer would move leadership twice."""
+    member = {**MEMBERS[1], "state": "alive", "applied": 5}
+    ahead = {**member, "name": "n3", "applied": 7}
+    members = [MEMBERS[0], member, ahead, {**member, "name": "n4", "state": "lost", "applied": 9}]
+    cluster = {**STATUS["cluster"], "members": members}
+    node.answers |= {"status": {**STATUS, "cluster": cluster}, "cluster_transfer": None}
+    assert run("cluster", "transfer", "n2").out == "n2 leads\n"
+    assert run("cluster", "transfer").out == "n3 leads\n"
     assert [asked for asked in node.asked if asked[0] == "cluster_transfer"] == [
-        ("cluster_transfer", "n1"),
-        ("cluster_transfer", None),
+        ("cluster_transfer", "n2"),
+        ("cluster_transfer", "n3"),
     ]
+
+
+def test_transfer_needs_somebody_else(node, run):
+    """A cluster of one would wait for a leader that cannot be."""
+    node.answers["status"] = STATUS  # n2 is lost
+    ran = run("cluster", "transfer")
+    assert (ran.code, ran.out) == (1, "")
+    assert "no other member is alive" in ran.err

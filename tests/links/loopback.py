@@ -8,12 +8,15 @@ import random
 from collections.abc import Callable
 from dataclasses import replace
 
+import pytest
+
 from exkiq.clock import SystemClock
 from exkiq.links import Link, Listener, Mesh, StrangerLimits, Timings, dial
 from exkiq.links.complaints import Complaints
 from exkiq.wire import Hello
 
-QUICK = Timings(ping=0.03, handshake=0.3, redial=0.1, refused_redial=0.1, linger=0.1)
+CALM = Timings(redial=0.1, refused_redial=0.1, linger=0.1)
+QUICK = Timings(ping=0.03, handshake=0.2, redial=0.1, refused_redial=0.1, linger=0.1)
 SECRET = b"correct horse battery staple"
 
 
@@ -25,7 +28,7 @@ class Peer:
         name: str,
         *,
         secret: bytes | None = SECRET,
-        timings: Timings = QUICK,
+        timings: Timings = CALM,
         limits: StrangerLimits | None = None,
         **fields: str,
     ) -> None:
@@ -100,7 +103,7 @@ CLIENT = Hello("client", "c", cluster="")
 
 
 async def dial_as(hello: Hello, address: str, secret: bytes | None = SECRET, **more) -> Link:
-    timings = more.pop("timings", QUICK)
+    timings = more.pop("timings", CALM)
     return await dial(
         address, hello, secret, clock=SystemClock(), nonce=os.urandom, timings=timings, **more
     )
@@ -111,3 +114,8 @@ async def until(condition: Callable[[], object], seconds: float = 3.0) -> None:
     async with asyncio.timeout(seconds):
         while not condition():  # noqa: ASYNC110 - the condition is anything at all
             await asyncio.sleep(0.002)
+
+
+def said(caplog: pytest.LogCaptureFixture) -> list[str]:
+    """What we logged; the loop may say other things."""
+    return [record.getMessage() for record in caplog.records if record.name == "exkiq"]

@@ -14,7 +14,7 @@ from exkiq.links import Link, Timings
 from exkiq.links import link as link_module
 from exkiq.links.timings import Silence
 from exkiq.wire import Handshake, Hello, Kind, Side, encode_frame
-from tests.links.loopback import CLIENT, QUICK, SECRET, Peer, dial_as, until
+from tests.links.loopback import CLIENT, QUICK, SECRET, Peer, dial_as, said, until
 
 
 class Mailbox:
@@ -138,7 +138,7 @@ def test_a_bad_frame_closes_that_link_only(run, caplog, request_, text):
         await node.stop()
 
     run(work())
-    warnings = [record.getMessage() for record in caplog.records]
+    warnings = said(caplog)
     assert len(warnings) == 1
     assert "closed the link to c (127.0.0.1): it sent " in warnings[0]
     assert text in warnings[0]
@@ -207,7 +207,7 @@ def test_who_does_not_belong_is_told_why(run, caplog, hello, secret, text):
         await node.stop()
 
     run(work())
-    assert [text in record.getMessage() for record in caplog.records] == [True]
+    assert [text in text for text in said(caplog)] == [True]
 
 
 def test_nobody_at_the_address(run, tmp_path):
@@ -346,7 +346,7 @@ def test_a_silent_peer_is_dead_after_four_pings(run):
     """A host without power would be a member in good standing for minutes."""
 
     async def work() -> None:
-        node = await Peer("n1", secret=None).start()
+        node = await Peer("n1", secret=None, timings=QUICK).start()
         loop = asyncio.get_running_loop()
         with await mute_member(node.address):
             await until(node.linked)
@@ -363,7 +363,8 @@ def test_two_live_nodes_keep_their_link(run):
     """Idle links would be closed and be missing when a vote is due."""
 
     async def work() -> None:
-        one, two = await Peer("n1").start(), await Peer("n2").start()
+        one = await Peer("n1", timings=QUICK).start()
+        two = await Peer("n2", timings=QUICK).start()
         one.mesh.sight(two.address)
         await until(lambda: one.linked() and two.linked())
         await asyncio.sleep(QUICK.ping * 7)
@@ -380,7 +381,7 @@ def test_a_silent_client_is_left_alone(run):
     """A client that waits for a result would be hung up on."""
 
     async def work() -> None:
-        node = await Peer("n1").start()
+        node = await Peer("n1", timings=QUICK).start()
         link = await dial_as(CLIENT, node.address)
         await asyncio.sleep(QUICK.ping * 6)
         assert link.is_open
@@ -465,7 +466,7 @@ def test_a_blocked_loop_does_not_close_its_links(run):
     """A second of garbage collection would cut a node off from all others."""
 
     async def work() -> None:
-        one = await Peer("n1").start()
+        one = await Peer("n1", timings=QUICK).start()
         two = await Peer("n2", timings=Timings(ping=0.03, silent_max=1000)).start()
         one.mesh.sight(two.address)
         await until(lambda: one.linked() and two.linked())

@@ -5,7 +5,13 @@ from __future__ import annotations
 import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    precondition,
+    rule,
+)
 
 from exkiq.machine import (
     Capture,
@@ -17,21 +23,30 @@ from exkiq.machine import (
     encode_snapshot,
     limits,
 )
-from tests.machine.twin import Job, Twin
+from tests.machine.twin import Twin
 
-IDS = st.sampled_from([f"j{n}" for n in range(10)])
-SOME_IDS = st.lists(IDS, min_size=1, max_size=5)
 QUEUES = st.sampled_from(["a", "b"])
 NODES = st.sampled_from(["n1", "n2"])
-DELAYS = st.sampled_from([0, 0, 1, 999, 60_000])
-STEPS_MS = st.sampled_from([0, 1, 500, 1_000, 61_000, 600_000, -5_000])
+PICKS = st.integers(0, 50)
+STEPS_MS = st.sampled_from([1, 500, 1_000, 61_000, 600_000, -5_000])
 DECISIONS = st.sampled_from(
     [
         *(["retry", delay] for delay in (0, 5, 90_000)),
-        *([word] for word in ("failed", "abandon", "requeue")),
+        *([word] for word in ("failed", "failed", "abandon", "requeue")),
         *(["move", queue] for queue in ("b", "running")),
     ]
 )
+SPECS = st.builds(
+    Spec,
+    task=st.just("app:T"),
+    queue=QUEUES,
+    priority=st.sampled_from([0, 0, 1]),
+    result_ttl_ms=st.sampled_from([0, 1_500, 600_000]),
+    retries=st.just(5),
+    max_lost=st.sampled_from([0, 1]),
+    timeout_ms=st.just(0),
+)
+RARELY = st.integers(0, 7).map(lambda n: n == 7)
 ERROR = ["ValueError", "no", "line 1"]
 SMALL = {"SUCCEEDED_JOBS_MAX": 3, "CANCELLED_JOBS_MAX": 3, "FAILED_JOBS_MAX": 3}
 
@@ -50,6 +65,9 @@ class AgainstTwin(RuleBasedStateMachine):
         self.now_ms = 1_000_000
         self.pids = 0
         self.pending = []
+        self.held = 0
+        self.made = 0
+        self.used: set[str] = set()
         self.captured: list[tuple[Capture, bytes]] = []
 
     def teardown(self):
@@ -63,19 +81,13 @@ class AgainstTwin(RuleBasedStateMachine):
 
     # Operations
 
-    @initialize()
-    def nodes(self):
-        self.say(
-            commands.session_begin,
-            ("n1", "r0", "n1:1"),
-            lambda: self.twin.session_begin("n1", "r0"),
-        )
-        self.flush()
-
     def say(self, build, args, twin, **options):
         self.pids += 1
         pid = self.pids.to_bytes(12, "big")
         self.pending.append((build(pid, *args, **options), twin))
+        if len(self.pending) > self.held:
+            self.flush()
+            self.held = 0
 
     def flush(self):
         if not self.pending:
@@ -93,71 +105,86 @@ class AgainstTwin(RuleBasedStateMachine):
             None if e is None else a for e, a in zip(expected, answers, strict=True)
         ]
 
+    @initialize(specs=st.lists(SPECS, min_size=2, max_size=4))
+    def start(self, specs):
+        for node in ("n1", "n2"):
+            self.begin(node, "r0")
+        for spec in specs:
+            self.enqueue(3, spec, 0, is_unique=False, picks=[])
+
+    def some(self, picks, ids):
+        """Ids that were used before, by position."""
+        known = sorted(ids)
+        return [known[pick % len(known)] for pick in picks] if known else []
+
     @rule(
-        ids=SOME_IDS,
-        queue=QUEUES,
-        priority=st.sampled_from([0, 0, 1]),
-        ttl_ms=st.sampled_from([0, 1_500, 600_000]),
-        max_lost=st.sampled_from([0, 1]),
-        delay=DELAYS,
-        is_unique=st.booleans(),
+        count=st.integers(1, 3),
+        spec=SPECS,
+        delay=st.sampled_from([0, 0, 0, 1, 999, 60_000]),
+        is_unique=RARELY,
+        picks=st.lists(PICKS, max_size=1),
     )
-    def enqueue(self, ids, queue, priority, ttl_ms, max_lost, delay, is_unique):
-        spec = Spec("app:T", queue, priority, 5, ttl_ms, max_lost, 0)
+    def enqueue(self, count, spec, delay, is_unique, picks):
+        """New jobs, and sometimes an id that was used before."""
+        self.made += count
+        ids = [f"j{n}" for n in range(self.made - count, self.made)]
+        ids += self.some(picks, self.used)
+        self.used.update(ids)
         self.say(
             commands.enqueue,
             (spec, ids, [b"x"] * len(ids)),
-            lambda: self.twin.enqueue(ids, queue, priority, ttl_ms, max_lost, delay, is_unique),
+            lambda: self.twin.enqueue(ids, spec, delay, is_unique),
             delay_ms=delay,
             is_unique=is_unique,
         )
 
-    @rule(node=NODES, ids=SOME_IDS, queue=QUEUES, count=st.integers(0, 4), wrong=st.integers(0, 9))
-    def claim(self, node, ids, queue, count, wrong):
-        """Mostly what waits, sometimes anything, sometimes for a session that is over."""
-        session = self.twin.sessions.get(node, (1, ""))[0] + (wrong == 1)
-        ids = self.twin.waiting(queue)[:count] if wrong else ids
+    @rule(node=NODES, queue=QUEUES, count=st.integers(1, 5), is_wrong=RARELY, picks=st.lists(PICKS))
+    def claim(self, node, queue, count, is_wrong, picks):
+        """Mostly what waits, sometimes anything, for a session that may be over."""
+        session = self.twin.sessions.get(node, (1, ""))[0]
+        ids = self.some(picks, self.used) if is_wrong else self.twin.waiting(queue)[:count]
         grants = [(node, session, ids)]
         self.say(commands.claim, (grants,), lambda: self.twin.claim(node, session, ids))
 
-    def running(self, position: int) -> list[Job]:
-        """Some running jobs of one session; all of them from a position on."""
-        jobs = [job for job in self.twin.jobs.values() if job.state == "running"]
-        chosen = jobs[position % len(jobs) :] if jobs else []
-        return [job for job in chosen if job.session == chosen[0].session]
+    def running(self, picks):
+        """Some running jobs of one session, in any order."""
+        ids = [job.id for job in self.twin.jobs.values() if job.state == "running"]
+        jobs = [self.twin.jobs[job_id] for job_id in dict.fromkeys(self.some(picks, ids))]
+        return [job for job in jobs if job.session == jobs[0].session]
 
-    @rule(position=st.integers(0, 9), wrong=st.integers(0, 9), has_value=st.booleans())
-    def complete(self, position, wrong, has_value):
-        jobs = self.running(position)
-        session = jobs[0].session if jobs else 1
-        ids, fences = [job.id for job in jobs], [job.fence - (wrong == 1) for job in jobs]
+    def has_running(self):
+        return any(job.state == "running" for job in self.twin.jobs.values())
+
+    @precondition(has_running)
+    @rule(picks=st.lists(PICKS, min_size=1, max_size=4), is_stale=RARELY, has_value=st.booleans())
+    def complete(self, picks, is_stale, has_value):
+        jobs = self.running(picks)
+        session = jobs[0].session
+        ids, fences = [job.id for job in jobs], [job.fence - is_stale for job in jobs]
         values = [b"v"] * len(ids) if has_value else None
-        twin = self.twin
         self.say(
             commands.complete,
             (session, ids, fences, values, [1] * len(ids)),
-            lambda: twin.complete(session, ids, fences, has_value),
+            lambda: self.twin.complete(session, ids, fences, has_value),
         )
 
-    @rule(position=st.integers(0, 9), wrong=st.integers(0, 9), decision=DECISIONS)
-    def fail(self, position, wrong, decision):
-        jobs = self.running(position)
-        if jobs:
-            session, fence = jobs[0].session + (wrong == 2), jobs[0].fence - (wrong == 1)
-            job_id = jobs[0].id
-            failure = [job_id, fence, decision, ERROR, 1]
-            twin = self.twin
-            self.say(
-                commands.fail,
-                (session, [failure]),
-                lambda: twin.fail(session, job_id, fence, decision),
-            )
+    @precondition(has_running)
+    @rule(pick=PICKS, is_stale=RARELY, is_over=RARELY, decision=DECISIONS)
+    def fail(self, pick, is_stale, is_over, decision):
+        (job,) = self.running([pick])
+        job_id, session, fence = job.id, job.session + is_over, job.fence - is_stale
+        failure = [job_id, fence, decision, ERROR, 1]
+        self.say(
+            commands.fail,
+            (session, [failure]),
+            lambda: self.twin.fail(session, job_id, fence, decision),
+        )
 
-    @rule(position=st.integers(0, 9), is_lost=st.booleans(), is_reversed=st.booleans())
-    def hand_back(self, position, is_lost, is_reversed):
-        jobs = self.running(position)
-        jobs = jobs[::-1] if is_reversed else jobs
-        session = jobs[0].session if jobs else 1
+    @precondition(has_running)
+    @rule(picks=st.lists(PICKS, min_size=1, max_size=4), is_lost=st.booleans())
+    def hand_back(self, picks, is_lost):
+        jobs = self.running(picks)
+        session = jobs[0].session
         ids, fences = [job.id for job in jobs], [job.fence for job in jobs]
         self.say(
             commands.hand_back,
@@ -177,9 +204,9 @@ class AgainstTwin(RuleBasedStateMachine):
         args = (node, run, "x:1")
         self.say(commands.session_begin, args, lambda: self.twin.session_begin(node, run))
 
-    @rule(node=NODES, is_orderly=st.booleans())
-    def over(self, node, is_orderly):
-        session = self.twin.sessions.get(node, (3, ""))[0]
+    @rule(node=NODES, is_orderly=st.booleans(), is_wrong=RARELY)
+    def over(self, node, is_orderly, is_wrong):
+        session = self.twin.sessions.get(node, (3, ""))[0] + is_wrong
         self.say(
             commands.session_over,
             (node, session),
@@ -187,29 +214,35 @@ class AgainstTwin(RuleBasedStateMachine):
             is_orderly=is_orderly,
         )
 
-    @rule(job_id=IDS)
-    def cancel(self, job_id):
+    @rule(pick=PICKS)
+    def cancel(self, pick):
+        (job_id,) = self.some([pick], self.used)
         self.say(commands.cancel, (job_id,), lambda: self.twin.cancel(job_id))
 
     @rule(queue=QUEUES, verb=st.sampled_from(["pause", "resume", "resume", "clear"]))
     def on_queue(self, queue, verb):
         self.say(getattr(commands, verb), (queue,), lambda: getattr(self.twin, verb)(queue))
 
+    def has_failed(self):
+        return bool(self.twin.failed)
+
+    @precondition(has_failed)
     @rule(
         verb=st.sampled_from(["retry", "delete"]),
-        ids=st.none() | SOME_IDS,
+        picks=st.none() | st.lists(PICKS, max_size=4),
         queue=st.none() | QUEUES,
     )
-    def on_failed(self, verb, ids, queue):
-        self.say(
-            getattr(commands, verb), (ids, queue), lambda: getattr(self.twin, verb)(ids, queue)
-        )
+    def on_failed(self, verb, picks, queue):
+        ids = None if picks is None else self.some(picks, self.twin.failed)
+        say = getattr(self.twin, verb)
+        self.say(getattr(commands, verb), (ids, queue), lambda: say(ids, queue))
 
     # Entries and replicas
 
-    @rule()
-    def apply(self):
-        self.flush()
+    @rule(count=st.integers(1, 2))
+    def hold(self, count):
+        """The next operations share an entry."""
+        self.held = count
 
     @rule()
     def restart_other(self):
@@ -224,8 +257,6 @@ class AgainstTwin(RuleBasedStateMachine):
 
     @invariant()
     def agree(self):
-        if len(self.pending) >= 3:
-            self.flush()
         if not self.pending:
             self.same()
 

@@ -120,14 +120,15 @@ class Twin:
 
     # Operations; each gives its answer
 
-    def enqueue(self, ids, queue, priority, ttl_ms, max_lost, delay, is_unique):
+    def enqueue(self, ids, spec, delay, is_unique):
         taken = [n for n, i in enumerate(ids) if self.is_taken(i) or i in ids[:n]]
         if is_unique and taken:
             return "JobAlreadyExists"
         for job_id in dict.fromkeys(ids):
             if self.is_taken(job_id):
                 continue
-            job = Job(job_id, queue, priority, ttl_ms, max_lost, self.now + delay)
+            kept = (spec.result_ttl_ms, spec.max_lost)
+            job = Job(job_id, spec.queue, spec.priority, *kept, self.now + delay)
             self.jobs[job_id] = job
             self.totals["enqueued"] += 1
             if delay:
@@ -190,7 +191,7 @@ class Twin:
             case ["requeue"]:
                 job.state, job.run_at = "queued", self.now
                 self.at_tail(job)
-            case ["move", queue] if queue != job.queue:
+            case ["move", queue] if queue not in (job.queue, "running"):
                 job.state, job.run_at, job.queue = "queued", self.now, queue
                 job.failures = job.lost = 0
                 self.at_tail(job)

@@ -195,6 +195,19 @@ def signals_are_held() -> bool:
     return os.getsid(0) == os.getpid()
 
 
+def inheritable() -> list[int]:
+    """The descriptors that a program started here would have."""
+    return [fd for fd in range(3, 64) if is_open(fd) and os.get_inheritable(fd)]
+
+
+def is_open(fd: int) -> bool:
+    try:
+        os.fstat(fd)
+    except OSError:
+        return False
+    return True
+
+
 def large(size: int) -> bytes:
     return bytes(size)
 
@@ -287,7 +300,7 @@ def noted() -> list[Any]:
 
 FUNCTIONS: list[Callable[..., Any]] = [
     noop, echo, hold, save_and_hold, about_me, until_stopping, fail, leave, interrupt,
-    stop_iteration, nasty, surrogate, deep, die, kill_itself, signals_are_held, large,
+    stop_iteration, nasty, surrogate, deep, die, kill_itself, signals_are_held, inheritable, large,
     not_encodable, block, pid, pid_and_hold, noted,
 ]  # fmt: skip
 COROUTINES: list[Callable[..., Any]] = [

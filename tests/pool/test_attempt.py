@@ -319,6 +319,21 @@ def test_a_batch_is_one_frame_a_word_and_checkpoints_go_first() -> None:
     ]
 
 
+def test_each_batch_wakes_the_loop_again() -> None:
+    """The outcomes of the second batch would wait for ever."""
+    seen: list[bytes] = []
+
+    async def main() -> None:
+        outbox = Outbox(asyncio.get_running_loop(), seen.append)
+        for put in (outbox.put, outbox.put_threadsafe, outbox.put, outbox.put_threadsafe):
+            before = len(seen)
+            put(Word.CANCELLED, None)
+            await until(lambda before=before: len(seen) > before)  # type: ignore[misc]
+
+    asyncio.run(main())
+    assert len(seen) == 4
+
+
 def test_a_large_batch_is_cut_into_frames() -> None:
     """A hundred large values would be one frame that the node refuses."""
     value = bytes(limits.RESULT_BYTES_MAX)

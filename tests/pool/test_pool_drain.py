@@ -7,6 +7,10 @@ from __future__ import annotations
 import asyncio
 from pathlib import Path
 
+import pytest
+
+from exkiq.pool import pool as pool_module
+from exkiq.pool.children import Stage
 from exkiq.wire.codec import decode_value, encode_value
 from tests.pool.harness import Box, job, make_pool, started, until
 
@@ -96,6 +100,24 @@ def test_a_job_that_ends_while_it_is_being_stopped_is_done(tmp_path: Path) -> No
     asyncio.run(main())
 
 
+def test_a_drain_does_not_wait_for_what_cannot_be_cancelled(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every deploy would take longer for blocking code, to no avail."""
+    monkeypatch.setattr(pool_module, "CANCEL_SECONDS", 60.0)
+
+    async def main() -> None:
+        async with started() as (pool, box):
+            pool.run([job("a", "block", str(tmp_path / "a")), job("b", "aforever")])
+            await until((tmp_path / "a").exists)
+            async with asyncio.timeout(5):
+                await pool.drain(0)
+
+            assert box.returned == {"a": None, "b": None}
+
+    asyncio.run(main())
+
+
 def test_jobs_started_in_the_moment_of_the_drain_are_reported() -> None:
     """A job whose task is cancelled before its first step would never be heard of again."""
 
@@ -106,6 +128,7 @@ def test_jobs_started_in_the_moment_of_the_drain_are_reported() -> None:
             await pool.drain(0)
 
             assert set(box.returned) == set(names)
+            assert [child.stage for child in pool._crew.children] == [Stage.READY], "it said so"
 
     asyncio.run(main())
 
@@ -119,10 +142,11 @@ def test_abandon_stops_everything_and_drops_the_outcomes(tmp_path: Path) -> None
             pool.run([job("a", "pid_and_hold", str(tmp_path / "a"), never)])
             await until(lambda: (tmp_path / "a").exists() and bool((tmp_path / "a").read_text()))
             child = int((tmp_path / "a").read_text())
+            pool.run([job("c", "echo"), job("over", "echo")])  # there is no slot for the last
             pool.abandon()
-            assert pool.free == 1
             assert pool.running == 0
             await box.until(lambda: pool.free == 2)
+            assert box.ends == []
             assert not Path(f"/proc/{child}/exe").exists()
             pool.run([job("a", "echo", 5), job("b", "echo", 6)])
             await box.until_ended("a", "b")

@@ -225,6 +225,18 @@ def test_children_hear_neither_ctrl_c_nor_sigterm(shared: Shared) -> None:
     shared.run(test)
 
 
+def test_programs_that_jobs_start_do_not_get_the_line(shared: Shared) -> None:
+    """They could hold it open beyond the child's death, or write to it."""
+
+    async def test(pool: Pool, box: Box) -> None:
+        pool.run([job("a", "inheritable")])
+        await box.until_ended("a")
+
+        assert box.values["a"] == []
+
+    shared.run(test)
+
+
 def test_one_turn_of_the_loop_gives_one_report() -> None:
     """A thousand short jobs would be a thousand proposals."""
 

@@ -28,6 +28,7 @@ class PretendLink:
     def __init__(self) -> None:
         self.sent: list[list[Any]] = []
         self.is_open = True
+        self.news = asyncio.Event()
         self.on_message: Callable[[Any, list[Any]], None]
         self.on_close: Callable[[Any, str], None]
 
@@ -35,7 +36,13 @@ class PretendLink:
         check_answer(message)
         assert encode_frame(message)
         self.sent.append(message)
+        self.news.set()
         return self.is_open
+
+    async def until_sent(self, count: int) -> None:
+        while len(self.sent) < count:
+            self.news.clear()
+            await self.news.wait()
 
     def ask(self, *request: Any) -> list[Any]:
         """Send a request; gives what came back at once, [] for nothing yet."""
@@ -208,8 +215,7 @@ def test_a_result_that_does_not_come_in_time_is_pending() -> None:
     async def test(room: Room) -> None:
         room.enqueue("1")
         room.link.ask(1, "result", "1", 10)
-        while not room.link.sent:
-            await asyncio.sleep(0.005)
+        await room.link.until_sent(1)
         assert room.link.sent == [[1, 0, ["pending"]]]
 
     run(test)
@@ -221,8 +227,7 @@ def test_a_wrong_id_is_no_job(monkeypatch: pytest.MonkeyPatch) -> None:
 
     async def test(room: Room) -> None:
         room.link.ask(1, "result", "nobody", None)
-        while not room.link.sent:
-            await asyncio.sleep(0.005)
+        await room.link.until_sent(1)
         assert room.link.sent[0][:3] == [1, 1, "NoSuchJob"]
 
     run(test)
@@ -292,8 +297,7 @@ def test_an_operators_request_is_answered_when_it_is_done() -> None:
         room.link.ask(3, "cluster_transfer", None)
         room.link.ask(4, "cluster_leave")
         assert room.link.ask(5, "ping") == [5, 0, "pong"]
-        while len(room.link.sent) < 5:
-            await asyncio.sleep(0)
+        await room.link.until_sent(5)
         assert {answer[0]: answer[1:3] for answer in room.link.sent} == {
             1: [0, None],
             2: [1, "NotRunning"],

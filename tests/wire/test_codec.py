@@ -10,7 +10,7 @@ from fractions import Fraction
 from uuid import UUID
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from exkiq.errors import JobTooLarge, SerializationError
@@ -32,18 +32,21 @@ VALUES = st.recursive(
 )
 
 
+@settings(max_examples=50)
 @given(st.lists(VALUES, max_size=4), st.dictionaries(st.text(max_size=8), VALUES, max_size=3))
 def test_a_call_arrives_as_it_was_made(args, kwargs):
     """A job would see other arguments than were given."""
     assert (args, kwargs) == decode_call(encode_call(tuple(args), kwargs))
 
 
+@settings(max_examples=50)
 @given(VALUES)
 def test_a_value_arrives_as_it_was_made(value):
     """A caller would get another result than was returned."""
     assert value == decode_value(encode_value(value))
 
 
+@settings(max_examples=50)
 @given(VALUES)
 def test_cut_bytes_are_refused_by_name(value):
     """A damaged payload would raise something that is not an error of the house."""

@@ -8,7 +8,7 @@ import struct
 
 import msgpack
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from exkiq.errors import LocalWireError, RemoteWireError
@@ -38,6 +38,7 @@ def nested(depth: int) -> object:
     return value
 
 
+@settings(max_examples=50)
 @given(st.lists(VALUES, max_size=4), st.data())
 def test_frames_cut_anywhere_give_the_same_values(values, data):
     """A frame that spans two reads would be lost or doubled."""

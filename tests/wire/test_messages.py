@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from exkiq.errors import RemoteWireError
@@ -99,6 +99,7 @@ JUNK = st.recursive(
 )
 
 
+@settings(max_examples=50)
 @given(st.integers(0, 20), st.lists(JUNK, max_size=5), JUNK)
 def test_junk_raises_nothing_else(kind, items, junk):
     """A check that raises its own TypeError would not close the link."""

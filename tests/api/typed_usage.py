@@ -1,0 +1,85 @@
+"""How users' code is typed. Read by the type checker, never run.
+
+Each line marked `error` has to be refused: an ignore that is not needed is an error itself.
+"""
+
+from __future__ import annotations
+
+import datetime
+from typing import assert_type
+
+import exkiq
+from exkiq import Job, JobStatus, Worker, task
+
+
+class Greet(Worker, queue="emails", retries=5, timeout=datetime.timedelta(minutes=1)):
+    def perform(self, name: str, *, times: int = 1) -> str:
+        return name * times
+
+
+class Later(Worker):
+    async def perform(self, number: int) -> int:
+        return number
+
+
+class Store(Worker, queue="store", backoff=lambda failures, error: failures * 2):
+    def init(self) -> dict[str, int]:
+        return {}
+
+    @task
+    def put(self, key: str, value: int) -> None:
+        self.state[key] = value
+
+    @task(queue="reads", retries=0)
+    def get(self, key: str) -> int:
+        return int(self.state[key])
+
+
+@exkiq.task(queue="emails", priority=2)
+def send(to: str, subject: str = "hello") -> None: ...
+
+
+@exkiq.task
+def bare() -> int:
+    return 1
+
+
+class Wrong(Worker, retrys=5): ...  # type: ignore[call-arg]  # error
+
+
+def verbs(when: datetime.datetime) -> None:
+    assert_type(Greet.perform_async("a", times=2), Job)
+    assert_type(Greet.perform_in("a", minutes=10), Job)
+    assert_type(Greet.perform_at(when, "a"), Job)
+    assert_type(Greet.perform_bulk([("a",), ["b"]]), list[Job])
+    assert_type(Greet.set(queue="slow", id="x", unique="error").perform_async("a"), Job)
+    assert_type(Later.perform_async(1), Job)
+    assert_type(Store.put.perform_async("a", 1), Job)
+    assert_type(Store.get.set(delay=1.5).perform_async("a"), Job)
+    assert_type(send.perform_async("a", subject="b"), Job)
+    assert_type(bare.perform_async(), Job)
+    assert_type(Greet.perform_async("a").status(), JobStatus)
+    assert_type(exkiq.job("x"), Job)
+    send("a")
+
+
+def mistakes(when: datetime.datetime) -> None:
+    Greet.perform_async(1)  # type: ignore[arg-type]  # error
+    Greet.perform_async("a", time=2)  # type: ignore[call-arg]  # error
+    Greet.set(retrys=1)  # type: ignore[call-arg]  # error
+    Greet.set(queue="x").perform_async()  # type: ignore[call-arg]  # error
+    Greet.perform_at("noon", "a")  # type: ignore[arg-type]  # error
+    Later.perform_async("1")  # type: ignore[arg-type]  # error
+    Store.put.perform_async("a")  # type: ignore[call-arg]  # error
+    Store.gte  # type: ignore[attr-defined]  # error  # noqa: B018
+    Store.perform_async()  # type: ignore[misc]  # error
+    send.perform_async(1)  # type: ignore[arg-type]  # error
+    send()  # type: ignore[call-arg]  # error
+    bare.perform_async(1)  # type: ignore[call-arg]  # error
+
+
+async def twins(when: datetime.datetime) -> None:
+    assert_type(await Greet.aperform_async("a"), Job)
+    assert_type(await Greet.aperform_at(when, "a", times=1), Job)
+    assert_type(await Store.put.aperform_bulk([("a", 1)]), list[Job])
+    await Greet.aperform_async(1)  # type: ignore[arg-type]  # error
