@@ -21,7 +21,7 @@ from exkiq.errors import EnqueueTimeout, NotRunning
 from exkiq.job import Job, QueueHandle
 from exkiq.orders import Enqueue, Group, Ids, Order, in_groups
 from exkiq.rendezvous import runtime_folder, sockets
-from exkiq.requests import Proposal, Read, Request, ResultWait
+from exkiq.requests import Errand, Proposal, Read, Request, ResultWait
 from exkiq.seeker import Dial, Seeker, dialler, given_places, given_secret
 from exkiq.wire.hello import Hello
 
@@ -29,6 +29,9 @@ R = TypeVar("R", bound=Request)
 
 # Other nodes apply what one acknowledged within this time: an election and some more.
 CATCH_UP_SECONDS = 3.0
+
+# What any node may be asked, and again if need be.
+READ_VERBS = frozenset(("job", "jobs", "ping", "queues", "stats", "status"))
 
 # A share in [0, 1), for waits that should differ between processes.
 chance: Callable[[], float] = random.random
@@ -181,10 +184,12 @@ class Client:
         about: str = "",
         expected_until: float = 0.0,
     ) -> Any:
-        """Ask a node anything of the client protocol that changes nothing.
+        """Ask a node anything of the client protocol.
 
-        Shapes: `about` is named in errors; until `expected_until`, on the client's clock, a
-                node that does not know the job yet is asked again.
+        Shapes: what reads is asked of another node when one does not answer; the rest is sent
+                once. `about` is named in errors. Until `expected_until`, on the client's clock,
+                a node that does not know the job yet is asked again.
+        Errors: those of the verb; NoNodeError; OutcomeUnknown for what is sent once.
         """
         return self._wait(self._read, verb, args, timeout, about or verb, expected_until)
 
@@ -229,8 +234,10 @@ class Client:
         about: str,
         expected_until: float,
         waiter: Waiter,
-    ) -> Read:
+    ) -> Read | Errand:
         deadline = self._deadline(timeout)
+        if verb not in READ_VERBS:
+            return Errand(verb, args, waiter, deadline, about)
         return Read(verb, args, waiter, deadline, about, expected_until=expected_until)
 
     def _result_wait(

@@ -27,7 +27,7 @@ from exkiq.errors import (
 from exkiq.links import Link
 from exkiq.machine.limits import MIB
 from exkiq.orders import Enqueue, Gatherer
-from exkiq.requests import PAUSE_SECONDS, Request
+from exkiq.requests import PAUSE_SECONDS, Request, ResultWait
 from exkiq.seeker import Seeker
 from exkiq.service import Tasks
 
@@ -37,6 +37,9 @@ UNDER_WAY_BYTES_MAX = 4 * MIB
 # After a node said "not now", before the next one is asked; doubles up to the longest.
 REFUSED_PAUSE_SECONDS = 0.05
 REFUSED_PAUSE_SECONDS_MAX = 0.8
+
+# Questions for a result that a node holds at once: below what it takes from one client.
+POLLS_MAX = 5_000
 
 # The shortest time between two looks at deadlines and silence.
 LOOK_SECONDS = 0.02
@@ -82,6 +85,9 @@ class Connection:
         self._rids = itertools.count(1)
         self._live: dict[Request, None] = {}
         self._waiting: deque[Request] = deque()
+        self._parked: deque[ResultWait] = deque()
+        self._polls = 0
+        self._owed: dict[Link, int] = {}
         self._flights: dict[int, Flight] = {}
         self._bytes_under_way = 0
         self._tasks = Tasks()
@@ -89,7 +95,7 @@ class Connection:
         self._look_timer: asyncio.TimerHandle | None = None
         self._look_at = math.inf
 
-    # ---- in ---- -----------------------------------------------------------------------
+    # ---- in ------------------------------------------------------------------------------------
 
     def enqueue(self, enqueue: Enqueue) -> None:
         """Gather it with the others of this turn."""
@@ -102,6 +108,7 @@ class Connection:
             request.waiter.resolve(None, NotRunning("this client is closed"))
             return
         self._live[request] = None
+        request.is_queued = True
         self._waiting.append(request)
         self._look_by(request.deadline)
         self._send_waiting()
@@ -127,7 +134,7 @@ class Connection:
     # ---- out -----------------------------------------------------------------------------------
 
     def _send_waiting(self) -> None:
-        while self._waiting:
+        while self._waiting and not self._is_closed:
             if self._link is None:
                 self._seek()
                 return
@@ -136,6 +143,12 @@ class Connection:
             if is_full and self._bytes_under_way and not request.is_over and not request.sendings:
                 return
             self._waiting.popleft()
+            if isinstance(request, ResultWait):
+                self._park(request)
+            elif not request.is_over:
+                self._send(self._link, request)
+        while self._link is not None and self._parked and self._polls < POLLS_MAX:
+            request = self._parked.popleft()
             if not request.is_over:
                 self._send(self._link, request)
 
@@ -145,17 +158,45 @@ class Connection:
         if not request.sendings:
             self._bytes_under_way += request.size
         request.sendings += 1
+        request.is_queued = False
         request.rids.append(rid)
         silent_at = now + request.patience(now)
         self._flights[rid] = Flight(request, link, silent_at)
+        self._owed[link] = self._owed.get(link, 0) + 1
+        self._polls += isinstance(request, ResultWait)
         self._look_by(silent_at)
         link.send(request.message(rid, now))
 
+    def _land(self, rid: int) -> Flight | None:
+        """This sending is over."""
+        flight = self._flights.pop(rid, None)
+        if flight is None:
+            return None
+        flight.request.rids.remove(rid)
+        self._owed[flight.link] -= 1
+        self._polls -= isinstance(flight.request, ResultWait)
+        return flight
+
+    def _park(self, request: ResultWait) -> None:
+        """Polls wait for their turn, and never in the way of what is quickly done."""
+        request.park()
+        self._parked.append(request)
+
+    def _unpark(self) -> None:
+        """There is no link: those in turn do not wait for an answer, but for a node."""
+        for request in self._parked:
+            request.unpark(self._clock.monotonic())
+            self._look_by(request.deadline)
+        self._waiting += self._parked
+        self._parked.clear()
+
     def _again(self, request: Request) -> None:
         """Send it once more, before those that were not sent yet."""
-        if not request.is_over and not self._is_closed:
-            self._waiting.appendleft(request)
-            self._send_waiting()
+        if request.is_over or request.is_queued or self._is_closed:
+            return
+        request.is_queued = True
+        self._waiting.appendleft(request)
+        self._send_waiting()
 
     def _again_in(self, seconds: float, request: Request) -> None:
         self._loop.call_later(seconds, self._again, request)
@@ -166,15 +207,15 @@ class Connection:
         if message[0] == 0:
             self._seeker.learn(message[2])
             return
-        flight = self._flights.pop(message[0], None)
+        flight = self._land(message[0])
         if flight is None:
             return  # answered by another node meanwhile, or given up
-        flight.request.rids.remove(message[0])
         if message[1] == 0:
             self._on_answer(flight.request, message[2])
         else:
             self._on_error(flight.request, link, _error(message[2], message[3]))
         self._close_if_idle(link)
+        self._send_waiting()
 
     def _on_answer(self, request: Request, value: Any) -> None:
         if request.is_final(value, self._clock.monotonic()):
@@ -185,6 +226,8 @@ class Connection:
     def _on_error(self, request: Request, link: Link, error: ExkiqError) -> None:
         if isinstance(error, NoSuchJob) and request.is_expected(self._clock.monotonic()):
             self._again_in(PAUSE_SECONDS, request)
+        elif not request.is_repeatable:
+            self._finish(request, None, error)
         elif isinstance(error, OutcomeUnknown):
             request.is_doubtful = True
             self._refused(request, link)
@@ -208,8 +251,8 @@ class Connection:
     def _settle(self, request: Request) -> None:
         request.is_over = True
         self._live.pop(request, None)
-        for rid in request.rids:
-            flight = self._flights.pop(rid, None)
+        for rid in list(request.rids):
+            flight = self._land(rid)
             if flight is not None:
                 self._close_if_idle(flight.link)
         if request.sendings:
@@ -251,13 +294,11 @@ class Connection:
             self._link = None
             self._seeker.avoid(link)
             self._retired.add(link)
+            self._unpark()
             self._close_if_idle(link)
 
     def _close_if_idle(self, link: Link) -> None:
-        if link in self._retired and not any(
-            flight.link is link for flight in self._flights.values()
-        ):
-            self._retired.discard(link)
+        if link in self._retired and not self._owed.get(link):
             link.close("another node is asked instead")
 
     def _on_close(self, link: Link, reason: str) -> None:  # noqa: ARG002 - the callback's shape
@@ -265,14 +306,22 @@ class Connection:
         if self._link is link:
             self._link = None
             self._seeker.avoid(link)
+            self._unpark()
         lost = [rid for rid, flight in self._flights.items() if flight.link is link]
-        for rid in reversed(lost):
-            request = self._flights.pop(rid).request
-            request.rids.remove(rid)
-            request.is_doubtful = True
-            self._waiting.appendleft(request)
+        for flight in [self._land(rid) for rid in reversed(lost)]:
+            if flight is not None:
+                self._on_lost(flight.request)
+        self._owed.pop(link, None)
         if not self._is_closed:
             self._send_waiting()
+
+    def _on_lost(self, request: Request) -> None:
+        """It was sent, and there will be no answer to that."""
+        request.is_doubtful = True
+        if not request.is_repeatable:
+            self._finish(request, *request.expire("", self._clock.monotonic()))
+        elif not request.rids:  # else it was sent elsewhere meanwhile
+            self._again(request)
 
     # ---- time ----------------------------------------------------------------------------------
 
@@ -291,8 +340,8 @@ class Connection:
         now = self._clock.monotonic()
         for request in [each for each in self._live if each.deadline <= now]:
             self._expire(request)
-        for rid, flight in [each for each in self._flights.items() if each[1].silent_at <= now]:
-            if rid in self._flights:
+        for rid, flight in list(self._flights.items()):
+            if flight.silent_at <= now and rid in self._flights:
                 self._on_silence(flight)
         moments = [request.deadline for request in self._live]
         moments += [flight.silent_at for flight in self._flights.values()]

@@ -1,30 +1,30 @@
 """Every error exkiq raises, named by what the caller may conclude.
 
-    ExkiqError
-      ConfigError          fix the settings; all faults are listed at once
-      Unavailable          surely not done, try again
-        NoNodeError        no node answered
-        NoQuorum           no leader with a majority behind it
-        NoQueueError       a queue of one process that is not there
-      OutcomeUnknown       maybe done; safe to repeat, because the job's id stays the same
-        EnqueueTimeout     (also a TimeoutError) the job is in `.job`
-      Refused              surely not done, no use repeating it unchanged
-        SerializationError (also a TypeError) an argument or a value that msgpack cannot carry
-        JobTooLarge        over a limit of `exkiq.machine.limits`
-        JobAlreadyExists   the id is taken
-        NoSuchJob          no such id, or its record is gone
-        ResultTooLarge     the job succeeded, its value was not kept
-        UnsupportedOperation
-        ClusterMismatch    another cluster, or another secret
-        AlreadyStarted
-        NotRunning
-      JobError             raised by or about a job
-        JobFailed          its last error is inside
-        JobCancelled
-      WireError
-        LocalWireError     we built a bad frame: our bug
-        RemoteWireError    the peer sent a bad frame: close it
-      DataError            a file of the data folder is damaged or not ours
+ExkiqError
+  ConfigError          fix the settings; all faults are listed at once
+  Unavailable          surely not done, try again
+    NoNodeError        no node answered
+    NoQuorum           no leader with a majority behind it
+    NoQueueError       a queue of one process that is not there
+  OutcomeUnknown       maybe done; safe to repeat, because the job's id stays the same
+    EnqueueTimeout     (also a TimeoutError) the job is in `.job`
+  Refused              surely not done, no use repeating it unchanged
+    SerializationError (also a TypeError) an argument or a value that msgpack cannot carry
+    JobTooLarge        over a limit of `exkiq.machine.limits`
+    JobAlreadyExists   the id is taken
+    NoSuchJob          no such id, or its record is gone
+    ResultTooLarge     the job succeeded, its value was not kept
+    UnsupportedOperation
+    ClusterMismatch    another cluster, or another secret
+    AlreadyStarted
+    NotRunning
+  JobError             raised by or about a job
+    JobFailed          its last error is inside
+    JobCancelled
+  WireError
+    LocalWireError     we built a bad frame: our bug
+    RemoteWireError    the peer sent a bad frame: close it
+  DataError            a file of the data folder is damaged or not ours
 """
 
 from __future__ import annotations

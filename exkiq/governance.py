@@ -15,8 +15,8 @@ from exkiq.peering import Peering
 from exkiq.raft import Replica
 from exkiq.wire.messages import Kind
 
+PATIENCE_SECONDS = 5.0  # ten elections
 LOOK_SECONDS = 0.05
-LOOKS = 100  # five seconds in all: ten elections
 SAY_AGAIN_LOOKS = 20
 
 
@@ -49,7 +49,7 @@ class Governance:
         """Take this node out of its cluster; returns when that is applied here."""
         await self.cluster_remove(self._replica.name, force=False)
 
-    async def cluster_transfer(self, name: str | None) -> None:
+    async def cluster_transfer(self, name: str | None, patience: float = PATIENCE_SECONDS) -> None:
         """Hand the lead to `name`, or to whoever is caught up best."""
         if name is not None:
             self._must_be_member(name)
@@ -60,16 +60,22 @@ class Governance:
             return leader is not None and (leader == name if name else leader != before)
 
         message = [int(Kind.CALL), 0, "transfer", [name]]
-        await self._until(is_moved, message, "nobody took over the lead")
+        await self._until(is_moved, message, "nobody took over the lead", patience)
 
     def _must_be_member(self, name: str) -> None:
         members = self._replica.machine.members
         if name not in members:
             raise NotRunning(f"no member is named {name!r}; there are {', '.join(sorted(members))}")
 
-    async def _until(self, is_done: Callable[[], bool], message: list[Any], complaint: str) -> None:
+    async def _until(
+        self,
+        is_done: Callable[[], bool],
+        message: list[Any],
+        complaint: str,
+        patience: float = PATIENCE_SECONDS,
+    ) -> None:
         """Say `message` to the leader, again and again, until `is_done`."""
-        for look in range(LOOKS):
+        for look in range(round(patience / LOOK_SECONDS)):
             if is_done():
                 return
             if look % SAY_AGAIN_LOOKS == 0:

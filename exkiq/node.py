@@ -16,6 +16,7 @@ from typing import Any, Self, TypeVar
 from exkiq.assembly import Assembly
 from exkiq.config import Settings, from_keywords
 from exkiq.errors import AlreadyStarted, NotRunning, Unavailable
+from exkiq.participant import Participant
 from exkiq.telemetry import log, log_to_stderr
 
 T = TypeVar("T")
@@ -176,16 +177,16 @@ class Node:
     @property
     def address(self) -> str:
         """Where peers and clients reach this node, "host:port"."""
-        return self._running().listener.address
+        return self._running().address
 
     @property
     def is_leader(self) -> bool:
-        return self._running().replica.is_leader
+        return self._participant().replica.is_leader
 
     @property
     def leader(self) -> str | None:
         """Name of the leader, None while there is none."""
-        return self._running().replica.leader
+        return self._participant().replica.leader
 
     @property
     def aggregator(self) -> str | None:
@@ -195,7 +196,7 @@ class Node:
     @property
     def members(self) -> list[str]:
         """Names of all members, sorted."""
-        return sorted(self._running().replica.machine.members)
+        return sorted(self._participant().replica.machine.members)
 
     @property
     def index(self) -> int:
@@ -210,16 +211,16 @@ class Node:
 
     def status(self) -> dict[str, Any]:
         """The map that `exkiq status --json` prints."""
-        assembly = self._running()
+        participant = self._participant()
 
         async def status() -> dict[str, Any]:
-            return assembly.status()
+            return participant.status()
 
         return self._on_loop(status(), 5.0)
 
     def transfer_leadership(self, to: str | None = None) -> None:
         """Hand the lead to `to`, or to whoever is caught up best. Errors: NoQuorum."""
-        self._on_loop(self._running().governance.cluster_transfer(to), 10.0)
+        self._on_loop(self._participant().governance.cluster_transfer(to), 10.0)
 
     # ---- inside ------------------------------------------------------------------------------
 
@@ -229,6 +230,9 @@ class Node:
         if self._failure is not None:
             raise NotRunning(f"node {self.settings.name} stopped: {self._failure}")
         return self._assembly
+
+    def _participant(self) -> Participant:
+        return self._running().participant
 
     def _failed(self, error: BaseException) -> None:
         self._failure = error

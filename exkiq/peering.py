@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import Any
 
 from exkiq.aggregator import Aggregator
+from exkiq.clock import Clock
 from exkiq.discovery import Discovery
 from exkiq.discovery.admission import Admission
 from exkiq.links import Link, Message
@@ -26,8 +27,8 @@ class Peering:
     peers tell of themselves for `status`.
     """
 
-    def __init__(self, links: Callable[[], dict[str, Link]]) -> None:
-        self._links = links
+    def __init__(self, links: Callable[[], dict[str, Link]], clock: Clock) -> None:
+        self._links, self._clock = links, clock
         self.discovery: Discovery | None = None
         self.applied: dict[str, int] = {}  # by node, what it said last
         self._replica: Replica | None = None
@@ -120,16 +121,12 @@ class Peering:
         elif leader is not None:
             self.send(leader, message)
 
-    def tell_applied(self) -> None:
-        """Tell every peer how far the log is applied here, for `status`."""
-        if self._replica is None:
+    def beat(self) -> None:
+        """Now and then: tell every peer how far we are, and the aggregator who was heard."""
+        if self._replica is None or self._aggregator is None:
             return
-        message = [int(Kind.CALL), 0, "applied", [self._replica.applied_index]]
-        for link in self._links().values():
-            link.send(message)
-
-    def heard(self) -> None:
-        """Tell the aggregator when each peer was last heard."""
-        if self._aggregator is not None and self._aggregator.is_active:
-            for name, link in self._links().items():
+        applied = [int(Kind.CALL), 0, "applied", [self._replica.applied_index]]
+        for name, link in list(self._links().items()):
+            link.send(applied)
+            if self._aggregator.is_active:
                 self._aggregator.heard(name, link.last_heard)

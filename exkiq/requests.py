@@ -1,8 +1,11 @@
 """What is asked of a node: how it is put, when silence is too long, and how it ends unanswered.
 
-Read         one question, one answer
-ResultWait   asks again until the job has ended or its time is over
-Proposal     one operation for the log, the same bytes however often they are sent
+    Read         one question, one answer, from any node
+    Errand       something for the one node that is asked; never sent twice
+    ResultWait   asks again until the job has ended or its time is over
+    Proposal     one operation for the log, the same bytes however often they are sent
+
+None of them touches a link; `exkiq.connection` carries them.
 """
 
 from __future__ import annotations
@@ -38,11 +41,13 @@ HEAD_START_SECONDS = 0.2
 class Request:
     """One question, until it is answered or its deadline is over.
 
-    Shapes: `size` is what it adds to the bytes under way. `is_doubtful` once it was sent and
-            that sending had no answer. `refusal` is the last definite "not now".
+    Shapes: `size` is what it adds to the bytes under way. `rids` are its sendings that may still
+            be answered; `is_queued` while it waits to be sent (again). `is_doubtful` once a
+            sending had no answer. `refusal` is the last definite "not now".
     """
 
     size = 100
+    is_repeatable = True
 
     def __init__(self, waiter: Waiter, deadline: float, about: str) -> None:
         self.waiter = waiter
@@ -53,6 +58,7 @@ class Request:
         self.refusals = 0
         self.refusal: Unavailable | None = None
         self.is_doubtful = False
+        self.is_queued = False
         self.is_over = False
 
     def message(self, rid: int, now: float) -> list[Any]:
@@ -109,6 +115,30 @@ class Read(Request):
         return value is not None or not self.is_expected(now)
 
 
+class Errand(Request):
+    """What only one node may do, such as leaving the cluster: sent once, to one of them."""
+
+    is_repeatable = False
+
+    def __init__(
+        self, verb: str, args: Sequence[Any], waiter: Waiter, deadline: float, about: str
+    ) -> None:
+        super().__init__(waiter, deadline, about)
+        self._verb = verb
+        self._args = args
+
+    def message(self, rid: int, now: float) -> list[Any]:  # noqa: ARG002
+        return [rid, self._verb, *self._args]
+
+    def patience(self, now: float) -> float:  # noqa: ARG002
+        return math.inf
+
+    def expire(self, missing: str, now: float) -> tuple[Any, Exception | None]:
+        if self.is_doubtful:
+            return None, OutcomeUnknown(f"{self.about}: no answer; it may be done")
+        return super().expire(missing, now)
+
+
 class ResultWait(Request):
     """Waits for the end of a job; ends with ["pending"] when `until` comes first."""
 
@@ -119,9 +149,19 @@ class ResultWait(Request):
         super().__init__(waiter, self._bounded(now + REACH_SECONDS), f"job {job_id}")
         self._job_id = job_id
         self._expected_until = expected_until
+        self._is_parked = False
 
     def _bounded(self, moment: float) -> float:
         return min(moment, self._until + GRACE_SECONDS)
+
+    def park(self) -> None:
+        """It is not its turn: the nodes are busy with others of its kind."""
+        self._is_parked = True
+        self.deadline = self._bounded(math.inf)
+
+    def unpark(self, now: float) -> None:
+        self._is_parked = False
+        self.deadline = self._bounded(now + REACH_SECONDS)
 
     def _poll_seconds(self, now: float) -> float:
         return max(0.0, min(self._until - now, POLL_SECONDS))
@@ -141,7 +181,7 @@ class ResultWait(Request):
         return value != ["pending"] or now >= self._until
 
     def expire(self, missing: str, now: float) -> tuple[Any, Exception | None]:
-        if self.sendings and now >= self._until:
+        if (self.sendings or self._is_parked) and now >= self._until:
             return ["pending"], None
         return super().expire(missing, now)
 

@@ -210,13 +210,12 @@ class ClientServer:
     # ---- what is answered later --------------------------------------------------------------
 
     def _propose(self, client: Client, rid: int, args: Args) -> None:
-        match args:
-            case [bytes(op), int(timeout_ms)]:
-                _check_at_the_door(op)
-                timeout = min(max(timeout_ms, 0), TIMEOUT_MS_MAX) / 1000
-                self._house.propose_with(op, timeout, partial(_tell_outcome, client, rid))
-            case _:
-                raise _odd("propose", args)
+        if len(args) != 2 or type(args[0]) is not bytes or type(args[1]) is not int:
+            raise _odd("propose", args)
+        op, timeout_ms = args
+        _check_at_the_door(op)
+        timeout = min(max(timeout_ms, 0), TIMEOUT_MS_MAX) / 1000
+        self._house.propose_with(op, timeout, partial(_tell_outcome, client, rid))
 
     def _result(self, client: Client, rid: int, args: Args) -> None:
         match args:
@@ -260,6 +259,8 @@ class ClientServer:
 
 
 _STATES = frozenset(State)
+_CLIENT_CODES = frozenset(map(int, CLIENT_OPS))
+_ENQUEUE = int(Op.ENQUEUE)
 
 
 def _push(addresses: list[str]) -> list[Any]:
@@ -283,9 +284,9 @@ def _check_at_the_door(op: bytes) -> None:
     code = peek_code(op)
     if len(op) > limits.OP_BYTES_MAX:
         raise JobTooLarge(f"an operation of {len(op)} bytes is over {limits.OP_BYTES_MAX}")
-    if code not in CLIENT_OPS or peek_pid(op) is None:
+    if code not in _CLIENT_CODES or peek_pid(op) is None:
         raise UnsupportedOperation("a client cannot ask for this operation")
-    if code != Op.ENQUEUE or len(op) > UNCHECKED_BYTES_MAX:
+    if code != _ENQUEUE or len(op) > UNCHECKED_BYTES_MAX:
         refused = check_op(op)
         if refused is not None:
             raise error_of(refused)

@@ -76,11 +76,16 @@ class NodeSession:
 
     def end(self) -> None:
         """Be over in the log, orderly; what is still out goes back uncounted."""
-        if self._timer is not None:
-            self._timer.cancel()
+        self.stop()
         if self.id:
             op = commands.session_over(self._operation_id(), self.name, self.id, is_orderly=True)
             self._house.propose_nowait(op)
+
+    def stop(self) -> None:
+        """Tell the leader nothing more. May be called twice."""
+        if self._timer is not None:
+            self._timer.cancel()
+        self._loop = None
 
     @property
     def running(self) -> int:

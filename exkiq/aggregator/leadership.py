@@ -129,10 +129,11 @@ class Leadership:
     def _claims(self, machine: Machine, ops: list[bytes]) -> list[NodeClaim]:
         if self._is_resting:
             return []
-        self._is_stirred = False
         now_ms = max(machine.now_ms, self._clock.now_ms())
         rooms = self._demand.rooms(machine)
-        return plan(machine, ops, now_ms, rooms, self._seating, self._fairness)
+        claims = plan(machine, ops, now_ms, rooms, self._seating, self._fairness)
+        self._is_stirred = self._is_resting  # the dispatcher crashed: plan again after its rest
+        return claims
 
     def _claim_applied(self, pid: bytes, answer: object) -> None:
         is_alone = self._claims_in_flight.pop(pid, None)

@@ -14,6 +14,7 @@ from __future__ import annotations
 from dataclasses import astuple
 from typing import TYPE_CHECKING, NamedTuple
 
+from exkiq.machine import limits
 from exkiq.machine.lanes import TOTALS as QUEUE_TOTALS
 from exkiq.machine.record import freeze
 from exkiq.machine.store import TOTALS
@@ -48,7 +49,11 @@ class MemberRow(NamedTuple):
 
 
 class Head(NamedTuple):
-    """All of the state that does not grow with the number of jobs."""
+    """All of the state that does not grow with the number of jobs.
+
+    Shapes: `listed_from` is the order of the first succeeded job that is still listed; those
+            before it are there for their results alone.
+    """
 
     last_index: int
     term: int
@@ -58,6 +63,7 @@ class Head(NamedTuple):
     sequence: int
     front_sequence: int
     last_session: int
+    listed_from: int
     totals: list[int]
     queues: list[QueueRow]
     sessions: list[SessionRow]
@@ -116,6 +122,7 @@ def _head(store: Store) -> Head:
         store.sequence,
         store.front_sequence,
         store.last_session,
+        store.succeeded[0].order if store.succeeded else limits.INT_MAX,
         [getattr(store.totals, name) for name in TOTALS],
         queues,
         sessions,

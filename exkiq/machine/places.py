@@ -24,16 +24,17 @@ def is_abandoned(record: Record) -> bool:
     return record.state is State.FAILED and record.timer > 0
 
 
-def put_in_place(store: Store) -> None:
+def put_in_place(store: Store, listed_from: int) -> None:
     """Fill places, timers and counts of a store that has only records, queues and sessions.
 
+    Shapes: succeeded jobs with a lower order than `listed_from` are not listed any more.
     Errors: LookupError when a queue or session is missing.
     """
     later: list[Record] = []
     for record in sorted(store.jobs.values(), key=by_order):
         state = record.state
         if state in ENDED:
-            _put_ended(store, record)
+            _put_ended(store, record, listed_from)
         elif is_waiting(record):
             queue = store.queues[record.spec.queue]
             queue.lane(record.spec.priority)[record.id] = record
@@ -47,16 +48,16 @@ def put_in_place(store: Store) -> None:
         _put_later(store, record)
 
 
-def _put_ended(store: Store, record: Record) -> None:
+def _put_ended(store: Store, record: Record, listed_from: int) -> None:
     if record.timer:
         store.kept_bytes += retention.weight_bytes(record)
         store.expiring.start(retention.expires_ms(record), record.timer, record)
     match record.state:
         case State.CANCELLED:
             store.cancelled.append(record)
-        case State.SUCCEEDED:
+        case State.SUCCEEDED if record.order >= listed_from:
             store.succeeded.append(record)
-        case _ if not is_abandoned(record):
+        case State.FAILED if not is_abandoned(record):
             store.failed[record.id] = record
             store.failed_bytes += len(record.payload)
             store.queues[record.spec.queue].failed += 1

@@ -41,13 +41,13 @@ _ROWS_A_CHUNK = 256
 
 _STATE, _RESULT, _ERRORS, _SPEC = map(FIELDS.index, ("state", "result", "errors", "spec"))
 _STATES = {state.value: state for state in State}
-_SAME_NAMES = Head._fields[1 : Head._fields.index("totals")]
+_SAME_NAMES = Head._fields[1 : Head._fields.index("listed_from")]
 """Fields of the head that are called the same in the store."""
 
 
 def encode_snapshot(capture: Capture) -> bytes:
     """Make the bytes of a captured state; may run on another thread than the machine's."""
-    chunks = [_pack(capture.head), _pack([capture.record_count])]
+    chunks = [_pack(capture.head), _pack([capture.record_count, len(capture.tombstones)])]
     specs: dict[Spec, int] = {}
     chunks.extend(
         _encode_rows(capture, start, specs)
@@ -94,13 +94,15 @@ def decode_snapshot(data: bytes, store: Store) -> None:
     """
     chunks = _chunks(_checked_body(data))
     try:
-        _fill_head(store, next(chunks))
-        (record_count,) = msgpack.unpackb(next(chunks))
+        listed_from = _fill_head(store, next(chunks))
+        record_count, row_count = msgpack.unpackb(next(chunks))
         specs: list[Spec] = []
         while len(store.jobs) < record_count:
             _fill_records(store, next(chunks), specs)
         store.tombstones = Tombstones(row for chunk in chunks for row in _stones(chunk))
-        put_in_place(store)
+        if len(store.jobs) != record_count or len(store.tombstones.rows) != row_count:
+            raise DataError("a snapshot with another number of records or tombstones")
+        put_in_place(store, listed_from)
     except (ValueError, TypeError, LookupError, StopIteration, AttributeError) as fault:
         raise DataError(f"a snapshot cannot be read: {fault!r}") from fault
     except msgpack.exceptions.UnpackException as fault:
@@ -132,7 +134,7 @@ def _chunks(body: memoryview) -> Iterator[memoryview]:
         position += length
 
 
-def _fill_head(store: Store, chunk: memoryview) -> None:
+def _fill_head(store: Store, chunk: memoryview) -> int:
     head = Head(*msgpack.unpackb(chunk))
     store.index = head.last_index
     for name in _SAME_NAMES:
@@ -150,6 +152,7 @@ def _fill_head(store: Store, chunk: memoryview) -> None:
         store.sessions[row.node] = store.sessions_by_id[row.id] = session
     store.members = {row[0]: Member(*row) for row in head.members}
     store.remembered.update(head.remembered)
+    return head.listed_from
 
 
 def _fill_records(store: Store, chunk: memoryview, specs: list[Spec]) -> None:

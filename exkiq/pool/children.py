@@ -16,7 +16,6 @@ from enum import Enum
 from pathlib import Path
 from typing import Any, Protocol
 
-import exkiq
 from exkiq.clock import Clock
 from exkiq.errors import RemoteWireError
 from exkiq.machine import limits
@@ -76,7 +75,7 @@ class ChildPlan:
 
     def import_path(self) -> list[str]:
         """The given entries, this process's own after them, and at any rate ourselves."""
-        ourselves = str(Path(exkiq.__file__).resolve().parent.parent)
+        ourselves = str(Path(__file__).resolve().parents[2])
         return list(dict.fromkeys([*self.sys_path, *sys.path, ourselves]))
 
 

@@ -7,7 +7,8 @@
     messages     the engine's messages on the wire, checked
     journal      entries, term, vote and identity in SQLite
     snapshot     the machine's bytes in one checked file
-    membership   membership entries without pickle
+    gathering    operations that become one entry
+    membership   changes of members: entries without pickle, one at a time
     outcomes     what was proposed here and is not applied yet
     folder       a data folder: its lock, its identity, its check
 

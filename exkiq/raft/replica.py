@@ -12,7 +12,6 @@ A turn, in this order (the numbers are used below):
 from __future__ import annotations
 
 import asyncio
-import random
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,10 +23,16 @@ from exkiq.clock import Clock
 from exkiq.errors import RemoteWireError
 from exkiq.machine import Applied, Machine, MemberChange
 from exkiq.machine.commands import encode_entry
-from exkiq.machine.limits import ENTRY_BYTES_MAX, OP_BYTES_MAX
 from exkiq.raft.engine import ELECTION_SECONDS_MAX, ELECTION_SECONDS_MIN, Engine
+from exkiq.raft.gathering import Gathering, in_frames
 from exkiq.raft.journal import Journal
-from exkiq.raft.membership import decode_change, encode_change
+from exkiq.raft.membership import (
+    MemberChanges,
+    decode_change,
+    encode_change,
+    follow_changes,
+    is_done,
+)
 from exkiq.raft.outcomes import Done, Outbox
 from exkiq.raft.snapshot import Snapshot, SnapshotStore, Work
 from exkiq.raft.transport import EngineTransport
@@ -36,8 +41,7 @@ from exkiq.wire.messages import Kind
 
 TICK_SECONDS = 0.025  # half a heartbeat
 OUTBOX_TICKS = 10  # deadlines of callers are looked at this seldom: it costs a pass over all
-GATHERED_BYTES_MAX = 64 * 1024 * 1024  # beyond it operations are dropped; their origins repeat
-SLOW_TURN_SECONDS = 0.05
+SLOW_TURN_SECONDS = 0.25  # half an election: longer ones cost the lead
 
 
 class Listener(Protocol):
@@ -91,21 +95,21 @@ class Replica:
         send: Callable[[str, list[Any]], bool],
         clock: Clock,
         work: Work,
+        chance: Callable[[], float],
     ) -> None:
         self.name = settings.name
         self.machine = Machine()
         self.journal = journal
         self._listener, self._clock, self._send = listener, clock, send
-        self._base_members = settings.members
         path = None if settings.folder is None else settings.folder / "snapshot"
         self.snapshots = SnapshotStore(
             path, lambda: self.machine, self._members_after, self._install, work
         )
-        self._prepare(self.snapshots.load())
+        members = self._members_at_start(settings.members, self.snapshots.load())
         self._transport = EngineTransport(send, journal)
         self._engine = Engine(
             settings.name,
-            [name for name in self._members_now() if name != settings.name],
+            sorted(members - {settings.name}),
             journal,
             self.snapshots,
             self._transport,
@@ -113,12 +117,9 @@ class Replica:
             self._gather,
         )
         self._outbox = Outbox()
-        self._gathered: list[bytes] = []
-        self._gathered_bytes = 0
+        self._gathering = Gathering()
         self._in_flight = 0  # index of the entry that is not applied yet, 0 for none
-        self._changes: list[MemberChange] = []
-        self._change_in_flight: MemberChange | None = None
-        self._is_change_told = False
+        self._changes = MemberChanges()
         self._has_flushed = False
         self._ticks = 0
         self._seen: tuple[str | None, int, bool] = (None, 0, False)
@@ -126,7 +127,7 @@ class Replica:
         self._timer: asyncio.TimerHandle | None = None
         self._is_turn_due = self._is_sync_due = False
         self._last_turn = clock.monotonic()
-        self._jitter = random.Random()  # noqa: S311 - only spreads elections
+        self._chance = chance
 
     # ---- starting and stopping ---------------------------------------------------------------
 
@@ -134,7 +135,6 @@ class Replica:
         """Begin to tick on `loop`."""
         self._loop = loop
         self._last_turn = self._clock.monotonic()
-        self.wake()
         self._tick()
 
     def stop(self) -> None:
@@ -145,10 +145,12 @@ class Replica:
         self._engine.destroy()
         self.journal.close()
 
-    def _prepare(self, snapshot: Snapshot | None) -> None:
-        """Line the log up with the snapshot before the engine compares them."""
-        if snapshot is not None:
-            self.journal.align(snapshot.previous, snapshot.last)
+    def _members_at_start(self, founders: tuple[str, ...], snapshot: Snapshot | None) -> set[str]:
+        if snapshot is None:
+            return follow_changes(founders, self.journal[:])
+        # the engine compares the heads of log and snapshot at its first turn
+        self.journal.align(snapshot.previous, snapshot.last)
+        return {node.id for node in self._members_after(snapshot)}
 
     # ---- what the node asks ------------------------------------------------------------------
 
@@ -204,15 +206,15 @@ class Replica:
 
     def change_members(self, change: MemberChange) -> None:
         """Leader only: add or remove a member, after the changes asked for before."""
-        if change not in self._changes and change != self._change_in_flight:
-            self._changes.append(change)
-            self.wake()
+        self._changes.want(change)
+        self.wake()
 
     def transfer_leadership(self, name: str | None) -> None:
         """Leader only: ask `name`, or the most caught up follower, to campaign at once."""
         self._engine.transferLeadership(name)
 
     def peer_up(self, name: str) -> None:
+        """A link to this member is up."""
         self._transport.peer_up(name)
         self.wake()
 
@@ -225,7 +227,7 @@ class Replica:
             return
         if message[0] == Kind.PROPOSE:
             for op in message[1]:
-                self._take(op)
+                self._gathering.add(op)
         else:
             self._receive(sender, message[1])
         self.wake()
@@ -237,11 +239,6 @@ class Replica:
             raise
         except Exception as error:  # noqa: BLE001 - whatever it is, the node stops
             self._fail(error)
-
-    def _take(self, op: bytes) -> None:
-        if len(op) <= OP_BYTES_MAX and self._gathered_bytes < GATHERED_BYTES_MAX:
-            self._gathered.append(op)
-            self._gathered_bytes += len(op)
 
     # ---- the turn ----------------------------------------------------------------------------
 
@@ -282,7 +279,7 @@ class Replica:
         """After a pause of ours the leader's messages wait in the socket: read them first."""
         if now - self._last_turn > ELECTION_SECONDS_MIN / 2:
             spread = ELECTION_SECONDS_MAX - ELECTION_SECONDS_MIN
-            wait = ELECTION_SECONDS_MIN + spread * self._jitter.random()
+            wait = ELECTION_SECONDS_MIN + spread * self._chance()
             self._engine.postpone_election(now + wait)
 
     def _sync_soon(self) -> None:
@@ -322,19 +319,19 @@ class Replica:
             return
         self._in_flight = 0
         if not self._engine.is_leader:
-            self._drop_gathered()
+            self._gathering.drop()
             return
         if self._engine.leader == self.name:
             for op in self._outbox.take_unsent(self._clock.monotonic()):
-                self._take(op)
+                self._gathering.add(op)
         self._propose_change()
         if not self._engine.is_leader_ready:
             return
-        if self._gathered or self._listener.wants_flush():
+        if self._gathering or self._listener.wants_flush():
             self._flush()
 
     def _flush(self) -> None:
-        ops = self._take_gathered()
+        ops = self._gathering.take()
         ops += self._listener.before_flush(ops)
         if not ops:
             return
@@ -346,44 +343,16 @@ class Replica:
         if self._has_flushed:
             self._has_flushed = False
             self._in_flight = self._engine.last_index
-        change = self._change_in_flight
-        if change is None or self._is_change_told:
-            return
-        if (change.name in self.voters) == (change.verb == "add"):
-            self._is_change_told = True
+        change = self._changes.newly_appended(self.voters)
+        if change is not None:
             self._listener.member_appended(change)
-
-    def _take_gathered(self) -> list[bytes]:
-        total, count = 0, 0
-        for op in self._gathered:
-            total += len(op)
-            if count and total > ENTRY_BYTES_MAX:
-                break
-            count += 1
-        ops = self._gathered[:count]
-        del self._gathered[:count]
-        self._gathered_bytes -= sum(map(len, ops))
-        return ops
-
-    def _drop_gathered(self) -> None:
-        """No leader any more: the origins of these will send them to the next one."""
-        self._gathered.clear()
-        self._gathered_bytes = 0
 
     def _forward(self) -> None:
         """Send what waits here to the leader, in frames of an entry's size."""
         leader = self.leader
         if leader is None or leader == self.name or not self._outbox.has_unsent:
             return
-        batch: list[bytes] = []
-        size = 0
-        for op in self._outbox.take_unsent(self._clock.monotonic()):
-            if batch and size + len(op) > ENTRY_BYTES_MAX:
-                self._send(leader, [int(Kind.PROPOSE), batch])
-                batch, size = [], 0
-            batch.append(op)
-            size += len(op)
-        if batch:
+        for batch in in_frames(self._outbox.take_unsent(self._clock.monotonic())):
             self._send(leader, [int(Kind.PROPOSE), batch])
 
     def _notice_leadership(self) -> None:
@@ -393,8 +362,7 @@ class Replica:
         if seen[:2] != self._seen[:2]:
             self._outbox.leader_changed()
             self._in_flight = 0
-            self._changes.clear()
-            self._change_in_flight = None
+            self._changes.forget()
             self.wake()
         self._seen = seen
         self._listener.leadership(self.leader, self.term)
@@ -412,48 +380,26 @@ class Replica:
 
     def _apply_change(self, index: int, change: MemberChange) -> None:
         self.machine.apply_member(index, change)
-        if change == self._change_in_flight:
-            self._change_in_flight = None
+        self._changes.over(change)
         log.info("member %s: %s", "joined" if change.verb == "add" else "left", change.name)
         self._listener.leadership(self.leader, self.term)
 
     # ---- members -----------------------------------------------------------------------------
 
     def _propose_change(self) -> None:
-        if self._change_in_flight is not None or not self._changes:
+        change = self._changes.next() if self._engine.is_leader_ready else None
+        if change is None:
             return
-        if not self._engine.is_leader_ready:
-            return
-        change = self._changes.pop(0)
-        if (change.name in self.voters) == (change.verb == "add"):
+        if is_done(change, self.voters):
+            self._changes.over(change)
             self._listener.member_appended(change)  # done before: whoever asks again is told
-            return
-        self._change_in_flight, self._is_change_told = change, False
-        self._engine.append(encode_change(change), lambda *_: self._denied(change))
-
-    def _denied(self, change: MemberChange) -> None:
-        if self._change_in_flight == change:
-            self._change_in_flight = None
+        else:
+            self._engine.append(encode_change(change), lambda *_: self._changes.over(change))
 
     def _install(self, snapshot: Snapshot) -> None:
-        """A snapshot replaces the state: at the start, or sent by the leader."""
         self.machine = snapshot.machine
         self._listener.installed()
 
     def _members_after(self, snapshot: Snapshot) -> list[Any]:
-        names = self._follow_changes(set(snapshot.machine.members), snapshot.last[1])
-        return [Node(name) for name in sorted(names)]
-
-    def _members_now(self) -> set[str]:
-        return self._follow_changes(set(self._base_members), 0)
-
-    def _follow_changes(self, names: set[str], after: int) -> set[str]:
-        """Members are those of the newest entry in the log, committed or not."""
-        for position in range(len(self.journal)):
-            body, index, _ = self.journal[position]
-            change = decode_change(body) if index > after else None
-            if change is not None and change.verb == "add":
-                names.add(change.name)
-            elif change is not None:
-                names.discard(change.name)
-        return names
+        entries = [entry for entry in self.journal[:] if entry[1] > snapshot.last[1]]
+        return [Node(name) for name in sorted(follow_changes(snapshot.machine.members, entries))]

@@ -234,7 +234,8 @@ def test_a_session_that_begins_has_a_full_timeout() -> None:
     cluster.aggregator.heard("n1")
     for _ in range(40):
         cluster.advance(250)
-    cluster.node("n1", 1)
+    op = commands.session_begin(cluster.pid(), "n1", "run", "a:1")
+    cluster.house.propose_nowait(op)
     cluster.advance(250)
     cluster.advance(250)
     assert "n1" in cluster.house.machine.sessions
@@ -352,6 +353,36 @@ def test_a_dispatcher_that_raises_is_logged_and_made_anew(
     assert node.started == jobs[:4]
 
 
+class BrokenAtFirst(LRU):
+    """A dispatcher whose first instance raises at once."""
+
+    made = 0
+
+    def __init__(self) -> None:
+        super().__init__()
+        type(self).made += 1
+        self.is_first = type(self).made == 1
+
+    def check_out(self, job: Offer) -> str | None:
+        if self.is_first:
+            raise KeyError("oops")
+        return super().check_out(job)
+
+
+def test_what_a_broken_dispatcher_left_starts_after_its_rest() -> None:
+    """A job that met a broken dispatcher would wait until something else happens."""
+    cluster = PretendCluster(BrokenAtFirst)
+    node = cluster.node("n1", 2)
+    (job,) = cluster.enqueue()
+    assert node.started == []
+    cluster.aggregator.heard("n1")
+    wake = cluster.aggregator.next_wake()
+    assert wake is not None
+    assert wake <= cluster.clock.monotonic() + 1
+    cluster.advance(1_000)
+    assert node.started == [job]
+
+
 class Slow(LRU):
     """A dispatcher that takes a tenth of a second for one answer."""
 
@@ -418,8 +449,16 @@ def test_a_slot_dispatcher_works_as_well_as_one_that_counts(
         for node in nodes:
             node.finish(list(node.running)[:1])
     assert sorted(nodes[0].started + nodes[1].started) == jobs
-    nodes[0].slots = 1
-    nodes[0].announce()
-    cluster.enqueue(20)
-    assert [len(node.running) for node in nodes] == [1, 3]
+    assert caplog.text == ""
+
+
+def test_a_slot_dispatcher_learns_that_room_shrank(caplog: pytest.LogCaptureFixture) -> None:
+    """Slots that are gone would be handed out."""
+    cluster = PretendCluster(LRU)
+    node = cluster.node("n1", 4)
+    cluster.enqueue()
+    node.slots = 2
+    node.announce()
+    cluster.enqueue(5)
+    assert len(node.running) == 2
     assert caplog.text == ""

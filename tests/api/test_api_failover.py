@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 import threading
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 import exkiq
 from exkiq import client as clients
-from exkiq import errors, requests
+from exkiq import connection, errors, requests
 from exkiq.client import Client
 from exkiq.wire.codec import decode_call
 from tests.api.api_app import Add
@@ -80,12 +81,13 @@ def test_without_an_answer_the_outcome_is_unknown(
     assert len(cluster.jobs) == 1
 
 
+@pytest.mark.parametrize("mood", [Mood.DYING, Mood.UNSURE])
 def test_a_doubtful_operation_is_not_called_undone(
-    cluster: FakeCluster, pair: tuple[FakeNode, FakeNode], connect: Connect
+    pair: tuple[FakeNode, FakeNode], connect: Connect, mood: Mood
 ) -> None:
     """After one lost answer, a later "no leader" is taken for the whole truth."""
-    connect(*pair, enqueue_timeout=0.3)
-    pair[0].mood, pair[1].mood = Mood.DYING, Mood.LEADERLESS
+    connect(*pair, enqueue_timeout=0.2)
+    pair[0].mood, pair[1].mood = mood, Mood.LEADERLESS
     with pytest.raises(errors.EnqueueTimeout):
         Add.perform_async(1)
     with pytest.raises(errors.OutcomeUnknown):
@@ -335,3 +337,84 @@ def test_large_jobs_do_not_flood_a_link(cluster: FakeCluster, client: Client) ->
     asyncio.run(main())
     assert len(cluster.jobs) == 20
     assert client._connected()._bytes_under_way == 0
+
+
+def test_more_waits_than_a_node_takes_are_all_answered(
+    monkeypatch: pytest.MonkeyPatch,
+    cluster: FakeCluster,
+    pair: tuple[FakeNode, FakeNode],
+    connect: Connect,
+) -> None:
+    """An application that waits for thousands of jobs starves some, or floods its node."""
+    monkeypatch.setattr(connection, "POLLS_MAX", 5)
+    monkeypatch.setattr(requests, "POLL_SECONDS", 0.02)
+    client = connect(*pair)
+    jobs = Add.perform_bulk([(number,) for number in range(40)])
+    most = 0
+
+    def count(*args: object) -> None:
+        nonlocal most
+        most = max(most, client._connected()._polls)
+        cluster._result(*args)  # type: ignore[arg-type]
+
+    cluster.verbs["result"] = count
+
+    async def main() -> list[object]:
+        waits = asyncio.gather(*(job.aresult(timeout=None) for job in jobs))
+        await client.arequest("ping")
+        await asyncio.to_thread(cluster.stop_node, pair[0])
+        for job in jobs:
+            await asyncio.to_thread(cluster.finish, job.id, job.id)
+        late = asyncio.gather(*(job.aresult(timeout=0) for job in jobs))
+        return [*await waits, *await late]
+
+    assert [job.id for job in jobs] * 2 == asyncio.run(main())
+    assert 0 < most <= 5
+
+
+def test_an_errand_is_sent_once(
+    cluster: FakeCluster, pair: tuple[FakeNode, FakeNode], connect: Connect
+) -> None:
+    """One node leaves the cluster, its answer is lost, and another one leaves as well."""
+    client = connect(*pair)
+    left: list[object] = []
+
+    def leave(answer: object) -> None:
+        left.append(answer)
+        pair[0].hang_up()
+
+    cluster.verbs["cluster_leave"] = leave
+    with pytest.raises(errors.OutcomeUnknown, match="cluster_leave"):
+        client.request("cluster_leave")
+    cluster.verbs["cluster_leave"] = left.append
+    with pytest.raises(errors.OutcomeUnknown, match="cluster_leave"):
+        client.request("cluster_leave", timeout=0.3)
+    assert len(left) == 2
+
+    def refuse(answer: Any) -> None:
+        left.append(answer)
+        answer(errors.NoQuorum("no leader"))
+
+    cluster.verbs["cluster_leave"] = refuse
+    with pytest.raises(errors.NoQuorum):
+        client.request("cluster_leave")
+    assert len(left) == 3
+
+
+def test_waits_in_line_end_when_all_nodes_are_gone(
+    monkeypatch: pytest.MonkeyPatch, cluster: FakeCluster, node: FakeNode, connect: Connect
+) -> None:
+    """Whoever waits for its turn to ask waits for ever."""
+    monkeypatch.setattr(connection, "POLLS_MAX", 1)
+    monkeypatch.setattr(requests, "REACH_SECONDS", 0.1)
+    monkeypatch.setattr(requests, "SILENT_SECONDS", 0.1)
+    connect(node)
+    jobs = Add.perform_bulk([(1,), (2,), (3,)])
+
+    async def main() -> list[object]:
+        waits = asyncio.gather(*(job.aresult(timeout=None) for job in jobs), return_exceptions=True)
+        await clients.default().arequest("ping")
+        await asyncio.to_thread(cluster.stop_node, node)
+        return await waits
+
+    assert [errors.NoNodeError] * 3 == [type(error) for error in asyncio.run(main())]

@@ -95,8 +95,10 @@ def test_an_async_one_on_a_running_loop_says_what_to_write() -> None:
 
 def test_its_own_exception_comes_out() -> None:
     """A failing job in place raises something else than itself."""
-    with pytest.raises(LookupError, match="boom"):
+    Seen.log.clear()
+    with pytest.raises(LookupError, match="boom") as caught:
         Seen.perform_inline("boom")
+    assert Seen.log[1] == ("after", "failed", None, caught.value)
     with pytest.raises(TypeError, match="positional"):
         Add.perform_inline()  # type: ignore[call-arg]
 

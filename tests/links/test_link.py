@@ -100,7 +100,7 @@ def test_what_was_sent_before_a_close_arrives(run):
         await until(lambda: one.linked() and two.linked())
         link = one.mesh.links["n2"]
 
-        link.send([int(Kind.PROPOSE), [b"x" * 500_000]])
+        link.send([int(Kind.PROPOSE), [b"x" * 15_000_000]])
         link.send([int(Kind.LEAVE), "n1"])
         link.close("bye")
         await until(lambda: len(two.messages) == 2)
@@ -148,18 +148,41 @@ def test_a_handler_that_refuses_a_message_closes_the_link(run):
     """A room above could not use the same way out as the checks here."""
 
     async def work() -> None:
-        node = await Peer("n1").start()
+        node = await Peer("n1", secret=None).start()
         reasons: list[str] = []
-        link = await dial_as(CLIENT, node.address)
+        refused: list[list] = []
+        link = await dial_as(CLIENT, node.address, None)
         link.on_close = lambda link, reason: reasons.append(reason)
 
         def refuse(link: Link, message: list) -> None:
+            refused.append(message)
             raise RemoteWireError("a verb nobody knows")
 
         node.clients[0].on_message = refuse
-        link.send([1, "what"])
-        link.send([2, "what"])
+        link.send_frame(encode_frame([1, "what"]) + encode_frame([2, "what"]))
         await until(lambda: reasons)
+        assert refused == [[1, "what"]]
+        await node.stop()
+
+    run(work())
+
+
+def test_no_message_comes_after_the_close(run):
+    """An owner that let go of a link would still be called."""
+
+    async def work() -> None:
+        node = await Peer("n1", secret=None).start()
+        link = await dial_as(CLIENT, node.address, None)
+        seen: list[list] = []
+
+        def close(link: Link, message: list) -> None:
+            seen.append(message)
+            link.close("one is enough")
+
+        node.clients[0].on_message = close
+        link.send_frame(encode_frame([1, "a"]) + encode_frame([2, "b"]))
+        await until(lambda: not link.is_open)
+        assert seen == [[1, "a"]]
         await node.stop()
 
     run(work())

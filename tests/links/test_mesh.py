@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 
 from exkiq.links import Link
-from exkiq.wire import Hello, Kind
+from exkiq.wire import Kind
 from tests.links.loopback import CALM, Peer, said, until
 
 
@@ -439,9 +439,3 @@ def test_messages_sent_in_on_up_arrive(run):
         await stop(one, two)
 
     run(work())
-
-
-def test_a_hello_is_a_value():
-    """Two sides would compare other things than they mean."""
-    assert Hello("member", "a", "r", "i").is_same_run(Hello("fresh", "a", "r", "i", "x:1"))
-    assert not Hello("member", "a", "r", "i").is_same_run(Hello("member", "a", "r2", "i"))

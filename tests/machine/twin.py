@@ -37,7 +37,6 @@ class Twin:
     def __init__(self) -> None:
         self.index = 0
         self.now = 0
-        self.term = 0
         self.jobs: dict[str, Job] = {}
         self.lines: dict[tuple[str, int], list[str]] = {}
         self.later: list[str] = []  # in the order in which they were put aside
@@ -49,7 +48,7 @@ class Twin:
         self.succeeded: list[str] = []
         self.cancelled: list[str] = []
         self.graves: dict[str, int] = {}
-        self.ended_now: list[str] = []
+        self.ended: list[tuple[str, str]] = []  # in this entry
         self.remembered: dict[bytes, object] = {}
         self.totals = dict.fromkeys(
             ("enqueued", "succeeded", "cancelled", "abandoned", "lost", "stale"), 0
@@ -95,14 +94,13 @@ class Twin:
 
     # Entries
 
-    def start_entry(self, now: int, term: int) -> None:
+    def start_entry(self, now: int) -> None:
         self.index += 1
+        self.ended = []
         self.now = max(self.now, now)
-        self.term = max(self.term, term)
 
     def end_entry(self) -> None:
-        self.graves |= dict.fromkeys(self.ended_now, self.now)
-        self.ended_now = []
+        self.graves |= {job_id: self.now for job_id, _ in self.ended}
         for ended in (self.succeeded, self.cancelled):
             while len(ended) > limits.SUCCEEDED_JOBS_MAX:
                 job = self.jobs[ended.pop(0)]
@@ -116,7 +114,7 @@ class Twin:
         job.state = state
         job.session = 0
         job.ended_at = self.now
-        self.ended_now.append(job.id)
+        self.ended.append((job.id, state))
 
     # Operations; each gives its answer
 
@@ -249,7 +247,7 @@ class Twin:
         """A kept result goes with the first full second at or after its time."""
         return (job.ended_at + job.ttl_ms + 999) // 1000 * 1000 <= self.now
 
-    def session_begin(self, node, run_id):
+    def session_begin(self, node, run_id, _address):
         if node in self.sessions:
             number, known = self.sessions[node]
             if known == run_id:
@@ -309,7 +307,7 @@ class Twin:
             self.failed.remove(job_id)
             job = self.jobs[job_id]
             job.state, job.run_at, job.failures, job.lost = "queued", self.now, 0, 0
-            self.ended_now = [other for other in self.ended_now if other != job_id]
+            self.ended = [end for end in self.ended if end[0] != job_id]
             self.at_tail(job)
         return len(chosen)
 
@@ -320,6 +318,9 @@ class Twin:
             del self.jobs[job_id]
         self.totals["deleted"] += len(chosen)
         return len(chosen)
+
+    def next_due(self) -> int | None:
+        return min((self.jobs[job_id].run_at for job_id in self.later), default=None)
 
     def counts(self) -> dict[str, int]:
         counts = {

@@ -5,12 +5,14 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Coroutine
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from exkiq.pool import pool as pool_module
-from exkiq.pool.children import Stage
+from exkiq.pool.children import ChildProcess, Stage
 from exkiq.wire.codec import decode_value, encode_value
 from tests.pool.harness import Box, job, make_pool, started, until
 
@@ -44,8 +46,18 @@ def test_a_drain_waits_for_what_runs_and_starts_nothing_more(tmp_path: Path) -> 
     asyncio.run(main())
 
 
-def test_what_does_not_end_in_time_is_stopped_and_handed_back(tmp_path: Path) -> None:
+def test_what_does_not_end_in_time_is_stopped_and_handed_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A job that outlasts the drain would be lost, failed, or run on beside its next run."""
+    spawned: list[int] = []
+    spawn = ChildProcess.spawn
+
+    def counting_spawn(child: ChildProcess) -> Coroutine[Any, Any, None]:
+        spawned.append(child.number)
+        return spawn(child)
+
+    monkeypatch.setattr(ChildProcess, "spawn", counting_spawn)
 
     async def main() -> None:
         async with started(processes=2, concurrency=4) as (pool, box):
@@ -81,6 +93,8 @@ def test_what_does_not_end_in_time_is_stopped_and_handed_back(tmp_path: Path) ->
             assert pool.running == 0
             child = int(Path(paths["p"]).read_text())
             await until(lambda: not Path(f"/proc/{child}/exe").exists())
+            await asyncio.sleep(0.02)
+            assert spawned == [1, 2], "nobody comes in their place"
 
     asyncio.run(main())
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from exkiq.clock import ManualClock
-from exkiq.errors import ExkiqError, NoSuchJob, ResultTooLarge
+from exkiq.errors import NoSuchJob, ResultTooLarge
 from exkiq.machine import Machine, Spec, commands
 from exkiq.queues import LocalHouse
 from exkiq.queues.waiters import Ending, Waiter, Waiters
@@ -209,7 +209,7 @@ def test_a_waiter_that_waits_again_is_not_lost() -> None:
     """Asking anew from within the answer would end up between two lists."""
     room = Room()
     room.enqueue("1")
-    endings: list[list[object] | ExkiqError] = []
+    endings: list[Ending] = []
 
     def again(_: Waiter, ending: Ending) -> None:
         endings.append(ending)

@@ -93,7 +93,9 @@ class Member:
         self.appended: list[MemberChange] = []
         self.journal = Journal(None if folder is None else folder / "journal")
         settings = ReplicaSettings(name, "c1", members, folder)
-        self.replica = Replica(settings, self.journal, self, self._send, world.clock, run_at_once)
+        self.replica = Replica(
+            settings, self.journal, self, self._send, world.clock, run_at_once, world.random.random
+        )
 
     def _send(self, to: str, message: list[Any]) -> bool:
         return self.world.send(self.name, to, message)

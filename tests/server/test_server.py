@@ -205,6 +205,7 @@ def test_a_result_is_told_when_the_job_ends() -> None:
         assert room.link.ask(2, "result", "2", 0) == [2, 0, ["pending"]]
         room.complete("1")
         assert room.link.sent[-1] == other.sent[-1] == [1, 0, ["succeeded", b"v"]]
+        assert not any(client.waiters for client in room.server._clients.values())
 
     run(test)
 

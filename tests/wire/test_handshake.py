@@ -373,3 +373,9 @@ def test_a_nonce_of_the_wrong_size_and_an_empty_secret_are_our_fault():
         Handshake(Side.DIALER, A, SECRET, b"short")
     with pytest.raises(LocalWireError):
         Handshake(Side.DIALER, A, b"", nonce())
+
+
+def test_a_run_is_known_by_name_life_and_process():
+    """A node that was started again would be taken for the process that died."""
+    assert Hello("member", "a", "r", "i").is_same_run(Hello("fresh", "a", "r", "i", "x:1"))
+    assert not Hello("member", "a", "r", "i").is_same_run(Hello("member", "a", "r2", "i"))

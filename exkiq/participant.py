@@ -1,0 +1,258 @@
+"""A node that is a member: the rooms around the log, and what they are told.
+
+Built when the cluster is settled; before that a node has only its door and its children.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from concurrent.futures import Executor
+from dataclasses import dataclass
+from typing import Any
+
+from exkiq.aggregator import Aggregator
+from exkiq.aggregator import Settings as AggregatorSettings
+from exkiq.clock import Clock
+from exkiq.config import Settings
+from exkiq.discovery import Discovery, Member, Membership
+from exkiq.discovery.admission import Admission
+from exkiq.errors import Unavailable
+from exkiq.governance import Governance
+from exkiq.links import Link
+from exkiq.machine import Applied, MemberChange, commands
+from exkiq.operation_ids import OperationIds
+from exkiq.peering import Peering
+from exkiq.pool import Pool
+from exkiq.queues.replicated import ReplicatedHouse
+from exkiq.raft import DataFolder, Replica, ReplicaSettings
+from exkiq.server import ClientServer
+from exkiq.session import NodeSession
+from exkiq.status import status_map
+from exkiq.telemetry import log
+
+BEAT_SECONDS = 0.25  # what peers are told of us, and what the aggregator is told of them
+TOLD_SECONDS = 2.0  # for the last operations of a stopping node to be applied
+HEIR_SECONDS = 1.0  # two elections: without an heir by then there is nobody to lead
+
+
+@dataclass(frozen=True, slots=True)
+class Ground:
+    """What a member stands on: the rooms and sources it is handed."""
+
+    settings: Settings
+    clock: Clock
+    folder: DataFolder
+    pool: Pool
+    peering: Peering
+    discovery: Discovery
+    links: Callable[[], dict[str, Link]]
+    ids: OperationIds
+    run_id: str
+    address: str
+    work: Executor
+    chance: Callable[[], float]
+    failed: Callable[[BaseException], None]
+
+
+class Participant:
+    """One member of the cluster.
+
+    Duties: build the rooms around the log; tell them what is applied and who leads; say to the
+    cluster what it has to know of us; be over in order.
+    """
+
+    def __init__(self, ground: Ground, membership: Membership) -> None:
+        self._ground, self._membership = ground, membership
+        self.settings, self.name = ground.settings, ground.settings.name
+        self._loop = asyncio.get_running_loop()
+        names = tuple(member.name for member in membership.members)
+        self.replica = Replica(
+            ReplicaSettings(self.name, membership.cluster_id, names, self.settings.folder),
+            ground.folder.journal,
+            self,
+            ground.peering.send,
+            ground.clock,
+            ground.work.submit,
+            ground.chance,
+        )
+        self.house = ReplicatedHouse(self.replica)
+        self.aggregator = Aggregator(
+            lambda: self.replica.machine,
+            AggregatorSettings(self.name, ground.ids, node_timeout=self.settings.node_timeout),
+            ground.clock,
+        )
+        admission = Admission(self.replica, membership.cluster_id, ground.peering.send)
+        self._admission = admission
+        self.session = NodeSession(
+            self.name, ground.run_id, self.house, ground.ids, ground.peering.tell_leader
+        )
+        self.governance = Governance(self.replica, admission, ground.peering)
+        self.server = ClientServer(self.house, self.status, self.governance, ground.clock)
+        ground.peering.join(membership.cluster_id, self.replica, self.aggregator, admission)
+        self.ready = asyncio.Event()
+        self._was_leading = self._said_address = False
+        self._wake: asyncio.TimerHandle | None = None
+        self._beat: asyncio.TimerHandle | None = None
+
+    def begin(self, queues: dict[str, int]) -> None:
+        """Take part: tick, and have jobs of these queues claimed for us."""
+        self.house.subscribe(self.session.applied)
+        self.house.subscribe(self.aggregator.applied)
+        self.replica.start(self._loop)
+        if self.settings.concurrency:
+            ground = self._ground
+            self.session.begin(self._loop, ground.pool, queues, ground.address)
+            self.house.propose_nowait(commands.declare(ground.ids(), sorted(queues)))
+        self._tell_peers()
+
+    # ---- what the replica tells --------------------------------------------------------------
+
+    def applied(self, applied: Applied) -> None:
+        self.house.applied(applied)
+        if not self.ready.is_set():
+            self._look_whether_ready()
+
+    def installed(self) -> None:
+        self.session.installed()
+        self.server.installed()
+
+    def leadership(self, _: str | None, term: int) -> None:
+        is_leading = self.replica.is_leader
+        if is_leading:
+            self.aggregator.begin(term)
+            self._found()
+        else:
+            self.aggregator.end()
+        if is_leading != self._was_leading:
+            self._was_leading = is_leading
+            log.info("leads in term %d" if is_leading else "leads no more (term %d)", term)
+        self._say_address()
+        members = self.replica.machine.members.values()
+        self._ground.discovery.sight(Member(m.name, m.address, m.incarnation) for m in members)
+        self.session.demand_soon()
+        self.server.members_changed(self._addresses())
+
+    def before_flush(self, ops: list[bytes]) -> list[bytes]:
+        return self.aggregator.before_flush(ops)
+
+    def wants_flush(self) -> bool:
+        wants = self.aggregator.wants_flush()
+        self._wake_at(self.aggregator.next_wake())
+        return wants
+
+    def member_appended(self, change: MemberChange) -> None:
+        self._admission.appended(change)
+
+    def failed(self, error: BaseException) -> None:
+        log.critical("cannot go on: %s", error, exc_info=error)
+        self._ground.failed(error)
+
+    # ---- what the cluster has to know --------------------------------------------------------
+
+    def _found(self) -> None:
+        """The first words in the log of a cluster: its id and the members it began with."""
+        if not self.replica.machine.cluster_id:
+            rows = [(m.name, m.address, m.incarnation) for m in self._membership.members]
+            op = commands.found(self._ground.ids(), self._membership.cluster_id, rows)
+            self.house.propose_nowait(op)
+
+    def _say_address(self) -> None:
+        member = self.replica.machine.members.get(self.name)
+        if member is None or self._said_address or self.replica.leader is None:
+            return
+        self._said_address = True
+        if member.address != self._ground.address:
+            op = commands.address(self._ground.ids(), self.name, self._ground.address)
+            self.house.propose_nowait(op)
+
+    def _look_whether_ready(self) -> None:
+        is_member = self.name in self.replica.machine.members
+        if is_member and (self.session.id or not self.settings.concurrency):
+            self.ready.set()
+            self.leadership(self.replica.leader, self.replica.term)
+            log.info("ready: %s of cluster %r", self._ground.address, self.settings.cluster)
+
+    def _tell_peers(self) -> None:
+        self._beat = self._loop.call_later(BEAT_SECONDS, self._tell_peers)
+        self._ground.peering.beat()
+
+    def _wake_at(self, when: float | None) -> None:
+        if self._wake is not None:
+            self._wake.cancel()
+            self._wake = None
+        if when is not None:
+            delay = max(0.0, when - self._ground.clock.monotonic())
+            self._wake = self._loop.call_later(delay, self.replica.wake)
+
+    # ---- for clients -------------------------------------------------------------------------
+
+    def status(self) -> dict[str, Any]:
+        """The map behind `exkiq status`."""
+        return status_map(
+            self.replica,
+            self.settings.cluster,
+            self._ground.links().keys(),
+            self._ground.peering.applied,
+            self._ground.clock.now_ms(),
+        )
+
+    def _addresses(self) -> list[str]:
+        """Where clients may go, this node first."""
+        members = self.replica.machine.members.values()
+        return [self._ground.address, *(m.address for m in members if m.name != self.name)]
+
+    # ---- the end -----------------------------------------------------------------------------
+
+    async def drain(self, timeout: float) -> None:
+        """Take no more, give the lead away, let jobs end, hand back the rest, be over."""
+        self.session.stop_taking()
+        await self._give_lead_away()
+        await self._ground.pool.drain(timeout)
+        self.session.end()
+        await self._until_told()
+        if len(self.replica.voters) == 1:
+            self._say_what_is_lost()
+        elif self.settings.leave_on_stop:
+            await self._leave()
+
+    async def _give_lead_away(self) -> None:
+        if not self.replica.is_leader or not self._ground.links():
+            return
+        try:
+            await self.governance.cluster_transfer(None, HEIR_SECONDS)
+        except Unavailable as error:
+            log.info("stops as leader: %s", error)
+
+    async def _until_told(self) -> None:
+        """Until everything this node had to say is in the log, or nobody leads any more."""
+        now = self._ground.clock.monotonic
+        end = now() + TOLD_SECONDS
+        led_at = now()
+        while self.replica.waiting and now() < end and now() - led_at < HEIR_SECONDS:
+            if self.replica.leader is not None:
+                led_at = now()
+            await asyncio.sleep(0.01)
+        if self.replica.waiting:
+            log.warning("stops with %d operations unanswered", self.replica.waiting)
+
+    def _say_what_is_lost(self) -> None:
+        counts = self.replica.machine.counts()
+        left = sum(counts[state] for state in ("queued", "scheduled", "retry"))
+        if left and self.settings.folder is None:
+            log.warning("the last member stops and nothing is on disk: %d jobs are lost", left)
+
+    async def _leave(self) -> None:
+        try:
+            await self.governance.cluster_leave()
+        except Unavailable as error:
+            log.warning("%s", error)
+
+    async def stop(self) -> None:
+        """Close these rooms at once."""
+        for timer in (self._wake, self._beat):
+            if timer is not None:
+                timer.cancel()
+        self.session.stop()
+        await self.server.stop()
+        self.replica.stop()
