@@ -74,25 +74,22 @@ class Ids:
 class Group:
     """Orders of one kind that travel, and are answered, as one operation."""
 
-    __slots__ = ("ids", "orders", "payload_bytes", "waiters")
+    __slots__ = ("orders", "payload_bytes", "waiters")
 
     def __init__(self) -> None:
         self.orders: list[Order] = []
-        self.ids: set[str] = set()
         self.waiters: list[Waiter] = []
         self.payload_bytes = 0
 
     def has_room_for(self, order: Order) -> bool:
-        """An id is not taken twice: the second has to find the first one's job."""
         if not self.orders:
             return True
-        if len(self.orders) >= BULK_JOBS_MAX or order.id in self.ids:
+        if len(self.orders) >= BULK_JOBS_MAX:
             return False
         return self.payload_bytes + len(order.payload) <= GATHERED_BYTES_MAX
 
     def add(self, order: Order) -> None:
         self.orders.append(order)
-        self.ids.add(order.id)
         self.payload_bytes += len(order.payload)
 
     def encode(self, pid: bytes) -> bytes:

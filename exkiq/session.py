@@ -165,6 +165,7 @@ class NodeSession:
         session = self.id
         if not session:
             return
+        self._send_demand()  # before the outcomes: both then fit into one entry
         propose, pid = self._house.propose_nowait, self._operation_id
         for job_id, fence, value in report.checkpoints:
             propose(commands.checkpoint(pid(), session, job_id, fence, value))
@@ -181,7 +182,6 @@ class NodeSession:
         if report.lost:
             ids, fences = map(list, zip(*report.lost, strict=True))
             self._hand_back(ids, fences, None, is_lost=True)
-        self.demand_soon()
 
     def _forget(self, ids: Iterable[Any]) -> None:
         for id_ in ids:

@@ -19,7 +19,7 @@ _BLOB = {bytes}
 _BLOB_OR_NONE = {bytes, type(None)}
 
 
-class Rejected(Exception):  # noqa: N818 (it is an answer on its way out, not a fault of ours)
+class Rejected(Exception):
     """The operation cannot be carried out; stays inside the machine."""
 
     def __init__(self, text: str, kind: str = "Refused") -> None:

@@ -48,11 +48,11 @@ class App(Protocol):
         """The task of that name. Errors: LookupError."""
 
 
-class UnknownTask(JobError):  # noqa: N818 - as all names a user sees; see exkiq.errors
+class UnknownTask(JobError):
     """No task of this name in the APP of this node."""
 
 
-class JobTimeout(JobError):  # noqa: N818
+class JobTimeout(JobError):
     """The attempt ran longer than the job's timeout."""
 
 

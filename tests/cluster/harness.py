@@ -82,7 +82,7 @@ class Cluster:
     def client(self, *names: str) -> Client:
         """A client of these nodes, or of all; it becomes the one of this process."""
         if self.mdns:
-            places = [self.status(name)["cluster"]["members"] for name in self.alive[:1]][0]
+            places = next(self.status(name)["cluster"]["members"] for name in self.alive[:1])
             return exkiq.connect("exkiq://" + ",".join(member["address"] for member in places))
         wanted = names or tuple(self.names)
         return exkiq.connect(

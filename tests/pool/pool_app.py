@@ -161,7 +161,7 @@ def stop_iteration() -> None:
     raise StopIteration(7)
 
 
-class Nasty(Exception):  # noqa: N818
+class Nasty(Exception):
     def __str__(self) -> str:
         raise RuntimeError("no text")
 
