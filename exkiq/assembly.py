@@ -127,7 +127,7 @@ class Assembly:
 
     def _make_door(self, folder: DataFolder) -> tuple[Peering, Mesh, Listener]:
         secret, clock = self.settings.secret, self._clock
-        peering = Peering(lambda: mesh.links, clock)
+        peering = Peering(lambda: mesh.links)
 
         def hello() -> Hello:
             return self._hello(folder)

@@ -34,9 +34,9 @@ from exkiq.service import Tasks
 # Bytes of unanswered requests on a link: a quarter of what makes a node or a link give up.
 UNDER_WAY_BYTES_MAX = 4 * MIB
 
-# After a node said "not now", before the next one is asked; doubles up to the longest.
+# After a node said "not now", before the next one is asked; doubles a few times.
 REFUSED_PAUSE_SECONDS = 0.05
-REFUSED_PAUSE_SECONDS_MAX = 0.8
+REFUSED_DOUBLINGS_MAX = 4
 
 # Questions for a result that a node holds at once: below what it takes from one client.
 POLLS_MAX = 5_000
@@ -238,7 +238,7 @@ class Connection:
             self._finish(request, None, error)
 
     def _refused(self, request: Request, link: Link) -> None:
-        pause = min(REFUSED_PAUSE_SECONDS * 2.0**request.refusals, REFUSED_PAUSE_SECONDS_MAX)
+        pause = REFUSED_PAUSE_SECONDS * 2.0 ** min(request.refusals, REFUSED_DOUBLINGS_MAX)
         request.refusals += 1
         self._turn_from(link)
         # by chance, so that those who were refused together do not come back together

@@ -17,7 +17,7 @@ from exkiq.clock import Clock
 from exkiq.config import Settings
 from exkiq.discovery import Discovery, Member, Membership
 from exkiq.discovery.admission import Admission
-from exkiq.errors import Unavailable
+from exkiq.errors import NotRunning, Unavailable
 from exkiq.governance import Governance
 from exkiq.links import Link
 from exkiq.machine import Applied, MemberChange, commands
@@ -89,7 +89,10 @@ class Participant:
         )
         self.governance = Governance(self.replica, admission, ground.peering)
         self.server = ClientServer(self.house, self.status, self.governance, ground.clock)
-        ground.peering.join(membership.cluster_id, self.replica, self.aggregator, admission)
+        own = (self.name, ground.folder.incarnation, ground.address)
+        ground.peering.join(own, membership.cluster_id, self.replica, self.aggregator, admission)
+        ground.peering.on_removed = self._removed
+        self._is_stopping = False
         self.ready = asyncio.Event()
         self._was_leading = self._said_address = False
         self._wake: asyncio.TimerHandle | None = None
@@ -144,6 +147,14 @@ class Participant:
     def member_appended(self, change: MemberChange) -> None:
         self._admission.appended(change)
 
+    def _removed(self) -> None:
+        if not self._is_stopping:
+            self._is_stopping = True
+            text = "this node was removed from its cluster; start it again to join anew"
+            log.warning("%s", text)
+            # not at once: whoever asked for it here has no answer yet
+            self._loop.call_later(BEAT_SECONDS, self._ground.failed, NotRunning(text))
+
     def failed(self, error: BaseException) -> None:
         log.critical("cannot go on: %s", error, exc_info=error)
         self._ground.failed(error)
@@ -170,6 +181,7 @@ class Participant:
         is_member = self.name in self.replica.machine.members
         if is_member and (self.session.id or not self.settings.concurrency):
             self.ready.set()
+            self._ground.peering.is_member = True
             self.leadership(self.replica.leader, self.replica.term)
             log.info("ready: %s of cluster %r", self._ground.address, self.settings.cluster)
 
@@ -206,6 +218,7 @@ class Participant:
 
     async def drain(self, timeout: float) -> None:
         """Take no more, give the lead away, let jobs end, hand back the rest, be over."""
+        self._is_stopping = True
         self.session.stop_taking()
         await self._give_lead_away()
         await self._ground.pool.drain(timeout)

@@ -10,7 +10,6 @@ from collections.abc import Callable
 from typing import Any
 
 from exkiq.aggregator import Aggregator
-from exkiq.clock import Clock
 from exkiq.discovery import Discovery
 from exkiq.discovery.admission import Admission
 from exkiq.links import Link, Message
@@ -20,6 +19,10 @@ from exkiq.wire.messages import Kind
 _OF_THE_LOG = frozenset({int(Kind.RAFT), int(Kind.PROPOSE)})
 
 
+def _nothing() -> None:
+    """Nobody wants to know."""
+
+
 class Peering:
     """Routes links and messages between this node's rooms.
 
@@ -27,21 +30,33 @@ class Peering:
     peers tell of themselves for `status`.
     """
 
-    def __init__(self, links: Callable[[], dict[str, Link]], clock: Clock) -> None:
-        self._links, self._clock = links, clock
+    def __init__(self, links: Callable[[], dict[str, Link]]) -> None:
+        self._links = links
         self.discovery: Discovery | None = None
         self.applied: dict[str, int] = {}  # by node, what it said last
+        self.is_removed = False  # the leader says that we are no member any more
+        self.on_removed: Callable[[], None] = _nothing
         self._replica: Replica | None = None
         self._aggregator: Aggregator | None = None
         self._admission: Admission | None = None
         self._cluster_id = ""
+        self._own: tuple[str, str, str] | None = None  # name, incarnation, address
+        self.is_member = False  # in this run
         self._up: set[str] = set()  # links that Raft was told of
 
     def join(
-        self, cluster_id: str, replica: Replica, aggregator: Aggregator, admission: Admission
+        self,
+        own: tuple[str, str, str],
+        cluster_id: str,
+        replica: Replica,
+        aggregator: Aggregator,
+        admission: Admission,
     ) -> None:
-        """Raft runs: tell it of the links that are up already."""
-        self._cluster_id = cluster_id
+        """Raft runs: tell it of the links that are up already.
+
+        Shapes: own is what a JOIN says of us: name, incarnation, address.
+        """
+        self._own, self._cluster_id = own, cluster_id
         self._replica, self._aggregator, self._admission = replica, aggregator, admission
         for link in list(self._links().values()):
             self._show(link)
@@ -75,8 +90,17 @@ class Peering:
                 self._replica.receive(link.peer.name, message)
         elif kind == Kind.DEMAND:
             self._demand(link, message)
-        elif self.discovery is not None and not self.discovery.message(link, message):
+        elif self._is_from_removed(link, message) or not (
+            self.discovery is not None and self.discovery.message(link, message)
+        ):
             self._ask(link, message)
+
+    def _is_from_removed(self, link: Link, message: Message) -> bool:
+        """Whether a node asks to join that was a member once: the founding is no answer to it."""
+        if self._replica is None or message[0] != Kind.JOIN:
+            return False
+        machine = self._replica.machine
+        return bool(machine.cluster_id) and link.peer.name not in machine.members
 
     def _show(self, link: Link) -> None:
         """Tell Raft of a link to a member of our cluster, once."""
@@ -102,6 +126,16 @@ class Peering:
                 self._replica.transfer_leadership(to)
             case [Kind.CALL, int(), "applied", [int(index)]]:
                 self.applied[link.peer.name] = index
+            case [Kind.DENIED, str()] if self._replica.leader in (None, link.peer.name):
+                self._denied(link)
+
+    def _denied(self, link: Link) -> None:
+        """The leader does not count us any more: nobody else would ever tell us."""
+        if self.is_member:
+            self.is_removed = True
+            self.on_removed()
+        elif self._own is not None:
+            link.send([int(Kind.JOIN), *self._own])  # removed in an earlier run: ask again
 
     # ---- out ---------------------------------------------------------------------------------
 
@@ -130,3 +164,11 @@ class Peering:
             link.send(applied)
             if self._aggregator.is_active:
                 self._aggregator.heard(name, link.last_heard)
+                self._tell_removed(name, link)
+
+    def _tell_removed(self, name: str, link: Link) -> None:
+        replica = self._replica
+        if replica is None or name not in self._up:
+            return
+        if name not in replica.machine.members and name not in replica.voters:
+            link.send([int(Kind.DENIED), "no member of this cluster any more"])

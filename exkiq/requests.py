@@ -20,6 +20,7 @@ from exkiq.errors import EnqueueTimeout, NoNodeError, OutcomeUnknown, Unavailabl
 # Silence after which another node is asked: over the longest pause of a healthy node, below
 # what an election takes. Each time it doubles, so that an overloaded cluster is not flooded.
 PATIENCE_SECONDS = 1.5
+DOUBLINGS_MAX = 4
 
 # A node holds a question for a result that long at most, so that a dead one is noticed.
 POLL_SECONDS = 5.0
@@ -66,7 +67,7 @@ class Request:
 
     def patience(self, now: float) -> float:  # noqa: ARG002 - a poll's depends on what is left
         """Seconds of silence after a sending that mean trouble."""
-        return PATIENCE_SECONDS * 2.0 ** max(0, self.sendings - 1)
+        return PATIENCE_SECONDS * 2.0 ** min(max(0, self.sendings - 1), DOUBLINGS_MAX)
 
     def is_final(self, value: Any, now: float) -> bool:  # noqa: ARG002 - see the kinds below
         """Whether this answer ends it."""

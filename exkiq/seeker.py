@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import os
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from pathlib import Path
@@ -23,6 +24,9 @@ TIMINGS = Timings(connect=1.0, handshake=1.0)
 # Between two rounds in which nobody answered; doubles up to the longest.
 ROUND_PAUSE_SECONDS = 0.05
 ROUND_PAUSE_SECONDS_MAX = 0.5
+
+# Before a place that failed is tried again.
+REST_SECONDS = 0.1
 
 # Places learned from nodes: voters and followers of any cluster of this design.
 LEARNED_MAX = 1_000
@@ -151,7 +155,7 @@ class Seeker:
         mismatches: list[ClusterMismatch] = []
         places = self._in_order()
         self._faults = {place: fault for place, fault in self._faults.items() if place in places}
-        for place in places:
+        for place in self._rested(places):
             if not is_needed():
                 return None
             try:
@@ -168,6 +172,11 @@ class Seeker:
             raise mismatches[0]
         return None
 
+    def _rested(self, places: list[str]) -> list[str]:
+        """Without those that failed just now: one may take every caller and hang up at once."""
+        rested_since = self._clock.monotonic() - REST_SECONDS
+        return [place for place in places if self._avoided_at.get(place, -math.inf) <= rested_since]
+
     def _failed(self, place: str, error: Exception) -> None:
         self._avoided_at[place] = self._clock.monotonic()
         self._faults[place] = str(error) or type(error).__name__
@@ -177,4 +186,4 @@ class Seeker:
         self._avoided_at = {
             place: moment for place, moment in self._avoided_at.items() if place in places
         }
-        return sorted(places, key=lambda place: self._avoided_at.get(place, 0.0))
+        return sorted(places, key=lambda place: self._avoided_at.get(place, -math.inf))

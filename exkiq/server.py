@@ -47,6 +47,9 @@ class ClientLink(Protocol):
     def send(self, message: list[Any]) -> bool:
         """Send a message; False when the link is closed."""
 
+    def close(self, reason: str) -> None:
+        """Close the link once what was sent is written."""
+
 
 class Actions(Protocol):
     """What an operator asks of the cluster; each returns when it is done."""
@@ -144,8 +147,10 @@ class ClientServer:
         self._waiters.machine_replaced()
 
     async def stop(self) -> None:
-        """End what operators asked for and is not done. May be called twice."""
+        """End what operators asked for and is not done, hang up. May be called twice."""
         await self._tasks.stop()
+        for link in list(self._clients):
+            link.close("this node stops")
 
     # ---- from the links ----------------------------------------------------------------------
 

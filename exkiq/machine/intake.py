@@ -120,7 +120,8 @@ def _expire(store: Store) -> int:
         retention.expire(store, record)
         count += 1
     oldest_ms = store.now_ms - limits.FAILED_AGE_MS_MAX
-    for record in list(store.failed.values()):
+    while store.failed:
+        record = next(iter(store.failed.values()))
         if record.completed_ms > oldest_ms:
             break
         retention.drop_failed(store, record)

@@ -1,6 +1,7 @@
 """The replicated log: Raft by pysyncobj, used as an engine for opaque bytes.
 
     replica      one member: the turn, group commit, what the node asks
+    listener     what it tells the node above
     engine       the only file that touches the engine's private names
     transport    the engine's messages out and in; answers wait for the disk
     guard        which messages may reach the engine, and in which form (pure)
@@ -17,7 +18,8 @@ Nothing outside this room imports pysyncobj.
 
 from exkiq.raft.folder import DataFolder, FolderReport, check
 from exkiq.raft.journal import Journal, JournalError
-from exkiq.raft.replica import Listener, Replica, ReplicaSettings
+from exkiq.raft.listener import Listener
+from exkiq.raft.replica import Replica, ReplicaSettings
 
 __all__ = [
     "DataFolder",

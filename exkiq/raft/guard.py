@@ -9,7 +9,10 @@ A pure function from what we know and a message to messages. The rules that stan
                       index, and the engine would commit its own tail with it, although nothing
                       was compared. It is delivered with commit index 0.
     votes             The engine counts every vote it is handed. One a voter and term counts.
-    roles             Votes and answers count only when they come from a voter.
+    roles             Votes and answers count only when they come from a voter. Who is none in
+                      our log may ask for votes only while we know no leader: a removed node
+                      would depose one leader after the other, yet a new voter that we have not
+                      heard of may be the only one who can lead.
 """
 
 from __future__ import annotations
@@ -47,7 +50,13 @@ class Guard:
     votes: set[tuple[int, str]] = field(default_factory=set)
 
     def admit(
-        self, sender: str, message: Message, voters: frozenset[str], log: LogView
+        self,
+        sender: str,
+        message: Message,
+        voters: frozenset[str],
+        log: LogView,
+        *,
+        has_leader: bool,
     ) -> Admitted | None:
         """What to deliver to the engine, None for nothing.
 
@@ -59,6 +68,8 @@ class Guard:
                 return Admitted({**message, "commit_index": 0})
             return _trimmed(message, log)
         if kind in ("response_vote", "next_node_idx") and sender not in voters:
+            return None
+        if kind == "request_vote" and has_leader and sender not in voters:
             return None
         if kind == "response_vote" and not self._counts(sender, message["term"]):
             return None

@@ -15,17 +15,18 @@ import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from pysyncobj.node import Node
 
 from exkiq.clock import Clock
 from exkiq.errors import RemoteWireError
-from exkiq.machine import Applied, Machine, MemberChange
+from exkiq.machine import Machine, MemberChange
 from exkiq.machine.commands import encode_entry
 from exkiq.raft.engine import ELECTION_SECONDS_MAX, ELECTION_SECONDS_MIN, Engine
 from exkiq.raft.gathering import Gathering, in_frames
 from exkiq.raft.journal import Journal
+from exkiq.raft.listener import Listener
 from exkiq.raft.membership import (
     MemberChanges,
     decode_change,
@@ -42,31 +43,6 @@ from exkiq.wire.messages import Kind
 TICK_SECONDS = 0.025  # half a heartbeat
 OUTBOX_TICKS = 10  # deadlines of callers are looked at this seldom: it costs a pass over all
 SLOW_TURN_SECONDS = 0.25  # half an election: longer ones cost the lead
-
-
-class Listener(Protocol):
-    """What the node above is told, on the loop."""
-
-    def applied(self, applied: Applied) -> None:
-        """An entry was applied to the machine."""
-
-    def installed(self) -> None:
-        """A snapshot replaced the machine; what it skipped was never applied here."""
-
-    def leadership(self, leader: str | None, term: int) -> None:
-        """Another leader, another term, or this leader is ready now."""
-
-    def before_flush(self, ops: list[bytes]) -> list[bytes]:
-        """Leader only: an entry of `ops` is about to be made; what else goes in."""
-
-    def wants_flush(self) -> bool:
-        """Leader only: whether there is something to propose although nothing was gathered."""
-
-    def member_appended(self, change: MemberChange) -> None:
-        """Leader only: a change of members is in the log."""
-
-    def failed(self, error: Exception) -> None:
-        """The replica cannot go on; the node must stop."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -234,7 +210,8 @@ class Replica:
 
     def _receive(self, sender: str, message: object) -> None:
         try:
-            self._transport.receive(sender, message, self._engine.others)
+            voters, has_leader = self._engine.others, self.leader is not None
+            self._transport.receive(sender, message, voters, has_leader=has_leader)
         except RemoteWireError:
             raise
         except Exception as error:  # noqa: BLE001 - whatever it is, the node stops

@@ -95,9 +95,13 @@ class EngineTransport(Transport):  # type: ignore[misc]  # the engine has no typ
     def is_connected(self, name: str) -> bool:
         return name in self._connected
 
-    def receive(self, sender: str, message: object, voters: frozenset[str]) -> None:
+    def receive(
+        self, sender: str, message: object, voters: frozenset[str], *, has_leader: bool
+    ) -> None:
         """Check a peer's message and hand it to the engine. Errors: RemoteWireError, DataError."""
-        admitted = self._guard.admit(sender, from_wire(message), voters, self._log)
+        admitted = self._guard.admit(
+            sender, from_wire(message), voters, self._log, has_leader=has_leader
+        )
         if admitted is not None:
             self._verified = admitted.verified
             try:

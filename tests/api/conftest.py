@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from exkiq import client as clients
+from exkiq import requests
 from exkiq.client import Client
 from tests.api.fake_node import FakeCluster, FakeNode
 
@@ -68,3 +69,14 @@ def unopened() -> Iterator[Client]:
 @pytest.fixture
 def client(connect: Connect, node: FakeNode) -> Client:
     return connect(node)
+
+
+@pytest.fixture
+def little_patience(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Silence of a node counts after a moment."""
+    monkeypatch.setattr(requests, "PATIENCE_SECONDS", 0.05)
+
+
+@pytest.fixture
+def pair(cluster: FakeCluster) -> tuple[FakeNode, FakeNode]:
+    return cluster.start_node(), cluster.start_node()

@@ -35,6 +35,7 @@ class Mood(Enum):
     LEADERLESS = "refuses every operation with NoQuorum"
     UNSURE = "does what it is asked, and says that it does not know"
     BEHIND = "knows of no job"
+    BUSY = "hangs up at once"
 
 
 class FakeNode:
@@ -44,6 +45,7 @@ class FakeNode:
         self.name = name
         self.mood = Mood.HONEST
         self.asked: list[list[Any]] = []
+        self.calls = 0
         self.links: list[Link] = []
         self.address = ""
         self.cluster = cluster
@@ -68,6 +70,10 @@ class FakeNode:
         return [message[1] for message in self.asked]
 
     def _on_client(self, link: Link) -> None:
+        self.calls += 1
+        if self.mood is Mood.BUSY:
+            link.close("busy")
+            return
         self.links.append(link)
         link.on_message = self._on_message
         link.on_close = self._on_close

@@ -155,3 +155,32 @@ def test_three_fresh_nodes_at_one_instant_are_one_cluster(tmp_path: Path, run: i
         assert len({one["id"] for one in found}) == 1
         assert all(len(one["members"]) == 3 for one in found)
         until(c.same_state, what="one state")
+
+
+def test_a_removed_node_stops_and_joins_again_when_started(tmp_path: Path) -> None:
+    """It would campaign for ever in a cluster that does not count it."""
+    with cluster(tmp_path) as c:
+        client = c.client()
+        gone = next(name for name in c.names if name != c.leader())
+        client.request("cluster_remove", gone, False, timeout=10)
+        assert c.processes[gone].wait(10) == 1
+        assert "was removed" in c.logs()
+        c.client(*c.alive)
+        assert Note.perform_async(1).result(timeout=10) == 1
+        c.start(gone)
+        c.wait_ready()
+        until(c.same_state, what="one state")
+
+
+def test_a_node_that_leaves_on_stop_is_no_member(tmp_path: Path) -> None:
+    """Three to two to one on purpose, and the last one still accepts work."""
+    with cluster(tmp_path, 3, "--leave-on-stop") as c:
+        for count in (2, 1):
+            leader = c.leader()
+            c.kill(leader, how=signal.SIGTERM)
+            assert c.processes[leader].returncode == 0
+            left = c.alive
+            until(lambda left=left: len(c.status(left[0])["cluster"]["members"]) == len(left))
+            assert len(left) == count
+        c.client(*c.alive)
+        assert Note.perform_async(1).result(timeout=10) == 1

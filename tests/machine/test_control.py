@@ -149,6 +149,18 @@ def test_a_job_that_fails_and_is_retried_in_one_entry_has_not_ended():
     assert [record.state for record in driver.applied.ended] == ["cancelled"]
 
 
+def test_an_id_stays_taken_for_a_minute_after_the_last_end():
+    """A job that failed, was retried and succeeded has two ends; the later one counts."""
+    driver, session = failed("a")
+    driver.tick(50_000)
+    driver.retry(["a"])
+    driver.complete(session, ["a"], [driver.take(session, "a")])
+    driver.tick(20_000)
+    assert driver.machine.tombstone("a").ended_ms == driver.now_ms - 20_000
+    driver.tick(40_000)
+    assert driver.machine.tombstone("a") is None
+
+
 @pytest.mark.parametrize("name", ["", 1, None, "queued", "q" * 256])
 def test_names_that_no_queue_can_have_are_refused(name):
     """The same rule at every door."""

@@ -129,6 +129,7 @@ def test_a_failure_with_retry_waits_for_its_time():
     record = driver.job("a")
     assert (record.state, record.failures, record.attempt) == ("retry", 1, 2)
     assert (record.run_at_ms, record.retries_left) == (driver.now_ms + 3_000, 4)
+    assert (record.started_ms, record.session, record.node) == (0, 0, "n1")
     assert record.errors == (("ValueError", "bad a", "line 1", driver.now_ms),)
     assert driver.machine.next_deadline_ms() == driver.now_ms + 3_000
     assert driver.machine.queues["mail"].retried_total == 1

@@ -142,6 +142,14 @@ def test_bad_enqueues_are_refused_and_store_nothing(items):
     assert driver.machine.sequence == 0
 
 
+def test_true_is_not_one_even_after_one_was_seen():
+    """In Python they are equal and hash alike; a replica restarted between them would differ."""
+    driver = Driver()
+    assert driver.add("a", spec=MAIL._replace(priority=1, retries=0)) == [1, []]
+    for spec in (MAIL._replace(priority=True, retries=0), MAIL._replace(priority=1, retries=False)):
+        assert isinstance(driver.add("b", spec=spec), Refused)
+
+
 def test_the_largest_enqueue_is_taken():
     """Limits are inclusive."""
     driver = Driver()

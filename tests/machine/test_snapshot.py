@@ -12,6 +12,7 @@ import pytest
 
 from exkiq.errors import DataError
 from exkiq.machine import Machine, check_invariants, encode_snapshot, snapshot
+from exkiq.machine.record import freeze
 from tests.machine.driver import MAIL, Driver
 from tests.machine.test_total import lively
 
@@ -24,6 +25,9 @@ def test_a_restored_machine_is_equal_and_goes_on_equally():
     second._pids = first._pids
     assert check_invariants(second.machine) == []
     assert second.machine.counts() == first.machine.counts()
+    assert [freeze(record) for record in second.machine.jobs.values()] == [
+        freeze(record) for record in first.machine.jobs.values()
+    ]
     for driver in (first, second):
         session = driver.machine.sessions["n1"].id
         driver.retry()
@@ -160,3 +164,14 @@ def test_the_hash_tells_replicas_apart_for_ever():
         driver.tick(100_000)
     assert first.machine.state_hash != second.machine.state_hash
     assert len(first.machine.state_hash) == 32
+
+
+def test_the_hash_sees_what_an_entry_did_not_only_what_it_said():
+    """The same log over another state is a divergence."""
+    drivers = [Driver(), Driver()]
+    for driver in drivers:
+        driver.add("a")
+    drivers[1].machine.queues["mail"].paused = True
+    for driver in drivers:
+        driver.pause("mail")
+    assert drivers[0].machine.state_hash != drivers[1].machine.state_hash

@@ -37,6 +37,10 @@ def lively() -> Driver:
     driver.fail_one(session, "retry", "retry", 5_000)
     driver.fail_one(session, "due", "retry", 0)
     driver.fail_one(session, "gone", "abandon")
+    driver.add("odd")
+    fence = driver.take(session, "odd")
+    driver.complete(session, ["odd"], [fence], [("SerializationError", "a set")])
+    fence = driver.job("a").fence
     driver.add("later", delay_ms=10_000)
     driver.add("x")
     driver.cancel("x")

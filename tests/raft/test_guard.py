@@ -43,7 +43,7 @@ def append(place: int, place_term: int, terms: list[int], commit: int = 0) -> di
 
 
 def admit(message: dict[str, Any], log: Log, sender: str = "n2") -> Admitted:
-    admitted = Guard().admit(sender, message, VOTERS, log)
+    admitted = Guard().admit(sender, message, VOTERS, log, has_leader=True)
     assert admitted is not None
     return admitted
 
@@ -107,8 +107,16 @@ def test_a_message_without_a_place_commits_nothing() -> None:
 def test_one_vote_a_voter_and_term() -> None:
     guard, log = Guard(), Log([1])
     vote = {"type": "response_vote", "term": 4}
-    assert guard.admit("n2", vote, VOTERS, log) is not None
-    assert guard.admit("n2", vote, VOTERS, log) is None
-    assert guard.admit("n3", vote, VOTERS, log) is not None
-    assert guard.admit("n9", vote, VOTERS, log) is None
-    assert guard.admit("n2", {**vote, "term": 5}, VOTERS, log) is not None
+    assert guard.admit("n2", vote, VOTERS, log, has_leader=True) is not None
+    assert guard.admit("n2", vote, VOTERS, log, has_leader=True) is None
+    assert guard.admit("n3", vote, VOTERS, log, has_leader=True) is not None
+    assert guard.admit("n9", vote, VOTERS, log, has_leader=True) is None
+    assert guard.admit("n2", {**vote, "term": 5}, VOTERS, log, has_leader=True) is not None
+
+
+def test_who_is_no_voter_deposes_no_leader() -> None:
+    """A removed node would raise the term again and again."""
+    ask = {"type": "request_vote", "term": 9, "last_log_index": 1, "last_log_term": 1}
+    assert Guard().admit("gone", ask, VOTERS, Log([1]), has_leader=True) is None
+    assert Guard().admit("gone", ask, VOTERS, Log([1]), has_leader=False) is not None
+    assert Guard().admit("n2", ask, VOTERS, Log([1]), has_leader=True) is not None
