@@ -8,15 +8,18 @@ told of free slots by plain messages, again after every election.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Protocol
 
 from exkiq.machine import Applied, Claimed, Record, commands
+from exkiq.machine.limits import OP_BYTES_MAX
 from exkiq.pool import VALUE_NOT_SERIALISABLE, VALUE_TOO_LARGE, Assignment, Report
 from exkiq.queues.protocol import House
 from exkiq.telemetry import log
 from exkiq.wire.messages import Kind
 
+PART_BYTES_MAX = OP_BYTES_MAX // 4  # one value may be as large again, and ids come on top
+PART_ROWS_MAX = 2_000
 DEMAND_REPEAT_SECONDS = 0.5  # demand is a plain message, and a lost one must not idle a slot
 
 
@@ -169,13 +172,12 @@ class NodeSession:
         propose, pid = self._house.propose_nowait, self._operation_id
         for job_id, fence, value in report.checkpoints:
             propose(commands.checkpoint(pid(), session, job_id, fence, value))
-        if done.ids:
-            values = _kept(done.values)
-            op = commands.complete(pid(), session, done.ids, done.fences, values, done.run_ms)
-            propose(op)
-        if report.failed:
-            self._forget(item[0] for item in report.failed)
-            propose(commands.fail(pid(), session, report.failed))
+        for part in in_parts([len(value or b"") for value in done.values]):
+            columns = done.ids[part], done.fences[part], _kept(done.values[part])
+            propose(commands.complete(pid(), session, *columns, done.run_ms[part]))
+        for part in in_parts([_size(row) for row in report.failed]):
+            self._forget(row[0] for row in report.failed[part])
+            propose(commands.fail(pid(), session, report.failed[part]))
         if report.returned:
             ids, fences, checkpoints = map(list, zip(*report.returned, strict=True))
             self._hand_back(ids, fences, checkpoints, is_lost=False)
@@ -216,6 +218,23 @@ class NodeSession:
             return
         free = self._runner.free if self._is_taking else 0
         self._tell_leader([int(Kind.DEMAND), self.id, session.claimed_total, free, self._queues])
+
+
+def in_parts(sizes: list[int]) -> Iterator[slice]:
+    """Where to cut a column so that each operation stays far below its limit."""
+    start, room = 0, PART_BYTES_MAX
+    for position, size in enumerate(sizes):
+        if position > start and (size > room or position - start >= PART_ROWS_MAX):
+            yield slice(start, position)
+            start, room = position, PART_BYTES_MAX
+        room -= size
+    if len(sizes) > start:
+        yield slice(start, len(sizes))
+
+
+def _size(row: list[Any]) -> int:
+    """About how many bytes a failed attempt takes: its texts."""
+    return sum(len(text) * 4 for text in row[3])
 
 
 def _kept(values: list[bytes | None]) -> list[bytes | tuple[str, str] | None] | None:
