@@ -121,3 +121,12 @@ class PretendCluster:
 
     def state(self, job_id: str) -> State:
         return self.record(job_id).state
+
+
+def claims_of(cluster: PretendCluster) -> list[str]:
+    return [
+        record.id
+        for applied in cluster.entries
+        for claimed in applied.claimed
+        for record in claimed.records
+    ]

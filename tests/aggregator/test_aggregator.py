@@ -8,15 +8,6 @@ from exkiq.machine import Spec, State, check_invariants, commands
 from tests.aggregator.pretend import PretendCluster
 
 
-def claims_of(cluster: PretendCluster) -> list[str]:
-    return [
-        record.id
-        for applied in cluster.entries
-        for claimed in applied.claimed
-        for record in claimed.records
-    ]
-
-
 def test_a_claim_rides_in_the_entry_of_its_enqueue() -> None:
     """A job would cost two commits although a slot was free."""
     cluster = PretendCluster()

@@ -7,7 +7,7 @@ import pytest
 from exkiq.clock import ManualClock
 from exkiq.dispatchers import LRU, Offer
 from exkiq.machine import State
-from tests.aggregator.pretend import PretendCluster
+from tests.aggregator.pretend import PretendCluster, claims_of
 
 
 class Broken(LRU):
