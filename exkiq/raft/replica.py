@@ -31,12 +31,11 @@ from exkiq.raft.membership import (
     MemberChanges,
     decode_change,
     encode_change,
-    follow_changes,
     is_done,
 )
 from exkiq.raft.outcomes import Done, Outbox
 from exkiq.raft.snapshot import Snapshot, SnapshotStore, Work
-from exkiq.raft.transport import EngineTransport
+from exkiq.raft.transport import DecidedLog, EngineTransport
 from exkiq.telemetry import log
 from exkiq.wire.messages import Kind
 
@@ -79,10 +78,11 @@ class Replica:
         self._listener, self._clock, self._send = listener, clock, send
         path = None if settings.folder is None else settings.folder / "snapshot"
         self.snapshots = SnapshotStore(
-            path, lambda: self.machine, self._members_after, self._install, work
+            path, journal, lambda: self.machine, self._install, work, clock.monotonic
         )
-        members = self._members_at_start(settings.members, self.snapshots.load())
-        self._transport = EngineTransport(send, journal)
+        members = self.snapshots.members_at_start(settings.members)
+        log_view = DecidedLog(journal, lambda: self.machine.index)
+        self._transport = EngineTransport(send, log_view, clock.monotonic)
         self._engine = Engine(
             settings.name,
             sorted(members - {settings.name}),
@@ -120,13 +120,6 @@ class Replica:
             self._timer.cancel()
         self._engine.destroy()
         self.journal.close()
-
-    def _members_at_start(self, founders: tuple[str, ...], snapshot: Snapshot | None) -> set[str]:
-        if snapshot is None:
-            return follow_changes(founders, self.journal[:])
-        # the engine compares the heads of log and snapshot at its first turn
-        self.journal.align(snapshot.previous, snapshot.last)
-        return {node.id for node in self._members_after(snapshot)}
 
     # ---- what the node asks ------------------------------------------------------------------
 
@@ -196,6 +189,7 @@ class Replica:
 
     def peer_down(self, name: str) -> None:
         self._transport.peer_down(name)
+        self.snapshots.forget(Node(name))
 
     def receive(self, sender: str, message: list[Any]) -> None:
         """A RAFT or PROPOSE message of a member. Errors: RemoteWireError."""
@@ -212,6 +206,7 @@ class Replica:
         try:
             voters, has_leader = self._engine.others, self.leader is not None
             self._transport.receive(sender, message, voters, has_leader=has_leader)
+            self.snapshots.must_have_loaded()
         except RemoteWireError:
             raise
         except Exception as error:  # noqa: BLE001 - whatever it is, the node stops
@@ -241,11 +236,14 @@ class Replica:
         try:
             self._forgive_a_pause(started)
             self._engine.doTick(0)
+            self.snapshots.must_have_loaded()
             self._note_appended()
             self._notice_leadership()
             self._forward()
             self._transport.end_of_turn()
             self._sync_soon()
+            if self._engine.is_behind:
+                self.wake()
         except Exception as error:  # noqa: BLE001 - whatever it is, the node stops
             self._fail(error)
         self._last_turn = self._clock.monotonic()
@@ -340,6 +338,7 @@ class Replica:
             self._outbox.leader_changed()
             self._in_flight = 0
             self._changes.forget()
+            self.snapshots.forget()
             self.wake()
         self._seen = seen
         self._listener.leadership(self.leader, self.term)
@@ -376,7 +375,3 @@ class Replica:
     def _install(self, snapshot: Snapshot) -> None:
         self.machine = snapshot.machine
         self._listener.installed()
-
-    def _members_after(self, snapshot: Snapshot) -> list[Any]:
-        entries = [entry for entry in self.journal[:] if entry[1] > snapshot.last[1]]
-        return [Node(name) for name in sorted(follow_changes(snapshot.machine.members, entries))]
