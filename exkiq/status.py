@@ -41,6 +41,7 @@ def status_map(
             "applied_index": replica.applied_index,
             "log_length": replica.log_length,
             "state_hash": machine.state_hash,
+            "snapshot_failures": replica.snapshots.failures,
         },
         "queues": {name: queue_map(machine, name, now_ms) for name in sorted(machine.queues)},
         "stats": counts_map(machine),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from typing import Annotated, Any
 
@@ -156,24 +156,9 @@ def _show_jobs(found: list[JobStatus], *, is_json: bool) -> None:
     if is_json:
         show.as_json([dataclasses.asdict(each) for each in found])
         return
-    show.table(
-        "",
-        ("id", "state", "queue", "task", "arguments", "#attempt", "node", "since (UTC)", "error"),
-        [
-            (
-                each.id,
-                each.state,
-                each.queue,
-                each.task,
-                _call_text(each),
-                each.attempt,
-                each.by,
-                show.moment(_since(each)),
-                _error_text(each.error),
-            )
-            for each in found
-        ],
-    )
+    columns = NARROW_JOB_COLUMNS if show.is_narrow() else tuple(JOB_COLUMNS)
+    rows = [[JOB_COLUMNS[name](each) for name in columns] for each in found]
+    show.table("", columns, rows, whole=("id", "state", "since (UTC)"))
 
 
 def _show_job(found: JobStatus, *, is_json: bool) -> None:
@@ -204,3 +189,17 @@ def _since(job: JobStatus) -> datetime | None:
     if job.state in (State.SCHEDULED, State.RETRY):
         return job.run_at
     return job.completed_at or job.started_at or job.enqueued_at
+
+
+JOB_COLUMNS: dict[str, Callable[[JobStatus], object]] = {
+    "id": lambda job: job.id,
+    "state": lambda job: job.state,
+    "queue": lambda job: job.queue,
+    "task": lambda job: job.task,
+    "arguments": _call_text,
+    "#attempt": lambda job: job.attempt,
+    "node": lambda job: job.by,
+    "since (UTC)": lambda job: show.moment(_since(job)),
+    "error": lambda job: _error_text(job.error),
+}
+NARROW_JOB_COLUMNS = ("id", "state", "queue", "task", "error")  # the rest: by id, or as JSON

@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import datetime
 
 from rich import box
@@ -15,6 +15,7 @@ from rich.text import Text
 
 PIPE_COLUMNS = 200  # a pipe has no width; wide enough that ids and addresses stay whole
 CELL_CHARS_MAX = 500
+WIDE_COLUMNS = 140
 
 
 def console() -> Console:
@@ -26,6 +27,11 @@ def console() -> Console:
         highlight=False,
         width=None if is_terminal else PIPE_COLUMNS,
     )
+
+
+def is_narrow() -> bool:
+    """Whether a table of jobs has no room for all that is worth showing."""
+    return console().width < WIDE_COLUMNS
 
 
 def line(text: str) -> None:
@@ -52,13 +58,25 @@ def _json_of(value: object) -> object:
     return repr(value)
 
 
-def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
-    """A table; columns whose name begins with `#` hold numbers and stand to the right."""
+def table(
+    title: str,
+    columns: Sequence[str],
+    rows: Iterable[Sequence[object]],
+    *,
+    whole: Collection[str] = (),
+) -> None:
+    """A table; columns whose name begins with `#` hold numbers and stand to the right.
+
+    Shapes: the columns named in `whole` are not broken into lines: they are for copying.
+    """
     drawn = Table(title=title or None, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
     for name in columns:
         is_number = name.startswith("#")
         drawn.add_column(
-            name.lstrip("#"), justify="right" if is_number else "left", overflow="fold"
+            name.lstrip("#"),
+            justify="right" if is_number else "left",
+            overflow="fold",
+            no_wrap=name in whole,
         )
     for row in rows:
         drawn.add_row(*(_cell(value) for value in row))

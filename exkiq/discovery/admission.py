@@ -49,6 +49,8 @@ class Admission:
         if not self._group.is_leader:
             self._point_to_leader(name)
             return
+        if not self._group.machine.cluster_id:
+            return  # whose name is whose is not in the log yet; it asks again
         member = self._group.machine.members.get(name)
         if member is not None and member.incarnation != incarnation:
             log.warning("%s lost its data folder: its old membership is removed first", name)

@@ -9,6 +9,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
@@ -41,6 +42,12 @@ EXIT_SECONDS = 1.0
 
 # What a job over its timeout is given to end in its own way, before the child is replaced.
 TIMEOUT_GRACE_SECONDS = 1.0
+
+
+# uvloop refuses to start a process while another loop of this process starts one, as the nodes
+# of a program that has several of them do.
+SPAWNING = threading.Lock()
+SPAWN_RETRY_SECONDS = 0.002
 
 
 class Stage(Enum):
@@ -141,6 +148,16 @@ class ChildProcess:
 
     async def spawn(self) -> None:
         """Start the process. Errors: OSError when the system has no room for it."""
+        while not SPAWNING.acquire(blocking=False):  # noqa: ASYNC110 - nobody tells across loops
+            await asyncio.sleep(SPAWN_RETRY_SECONDS)
+        try:
+            await self._spawn()
+        finally:
+            SPAWNING.release()
+        if self._has_exited:
+            self._hang_up_soon()
+
+    async def _spawn(self) -> None:
         here, there = socket.socketpair()
         try:
             with there:
@@ -164,8 +181,6 @@ class ChildProcess:
             if self._process is not None:
                 self._process.close()
             raise
-        if self._has_exited:
-            self._hang_up_soon()
 
     # --- orders
 

@@ -110,7 +110,7 @@ class Crew:
             try:
                 await child.spawn()
                 await child.is_gone.wait()
-            except OSError as error:
+            except (OSError, RuntimeError) as error:  # uvloop has RuntimeErrors of its own
                 self._could_not_start(f"cannot start a child process: {error}")
             finally:
                 child.kill()

@@ -41,6 +41,7 @@ from exkiq.wire.messages import Kind
 
 TICK_SECONDS = 0.025  # half a heartbeat
 OUTBOX_TICKS = 10  # deadlines of callers are looked at this seldom: it costs a pass over all
+HANDOVER_SECONDS = 0.5  # no intake for so long at most, then the old leader goes on
 SLOW_TURN_SECONDS = 0.25  # half an election: longer ones cost the lead
 
 
@@ -96,6 +97,7 @@ class Replica:
         self._gathering = Gathering()
         self._in_flight = 0  # index of the entry that is not applied yet, 0 for none
         self._changes = MemberChanges()
+        self._handover: tuple[str | None, float] | None = None  # to whom, until when
         self._has_flushed = False
         self._ticks = 0
         self._seen: tuple[str | None, int, bool] = (None, 0, False)
@@ -179,8 +181,9 @@ class Replica:
         self.wake()
 
     def transfer_leadership(self, name: str | None) -> None:
-        """Leader only: ask `name`, or the most caught up follower, to campaign at once."""
-        self._engine.transferLeadership(name)
+        """Leader only: have `name`, or the most caught up follower, campaign at once."""
+        self._handover = (name, self._clock.monotonic() + HANDOVER_SECONDS)
+        self.wake()
 
     def peer_up(self, name: str) -> None:
         """A link to this member is up."""
@@ -296,6 +299,8 @@ class Replica:
         if not self._engine.is_leader:
             self._gathering.drop()
             return
+        if self._hands_over():
+            return
         if self._engine.leader == self.name:
             for op in self._outbox.take_unsent(self._clock.monotonic()):
                 self._gathering.add(op)
@@ -304,6 +309,17 @@ class Replica:
             return
         if self._gathering or self._listener.wants_flush():
             self._flush()
+
+    def _hands_over(self) -> bool:
+        """Whether the lead is being given away: an heir must have all, so nothing is added."""
+        if self._handover is None or not self._engine.others:
+            return False
+        name, until = self._handover
+        if self._clock.monotonic() > until:
+            self._handover = None
+            return False
+        self._engine.transferLeadership(name)
+        return True
 
     def _flush(self) -> None:
         ops = self._gathering.take()
@@ -337,6 +353,7 @@ class Replica:
         if seen[:2] != self._seen[:2]:
             self._outbox.leader_changed()
             self._in_flight = 0
+            self._handover = None
             self._changes.forget()
             self.snapshots.forget()
             self.wake()

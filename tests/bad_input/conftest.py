@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import signal
+import time
 from collections.abc import Iterator
 
 import pytest
@@ -18,9 +20,16 @@ def log_of(made: Cluster, name: str) -> str:
 
 @pytest.fixture(scope="session")
 def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
-    """One cluster for all tests of this folder: none of them may harm it."""
+    """One cluster for all tests of this folder: none of them may harm it.
+
+    At the end all its nodes are told to stop at the same instant, and none waits for another.
+    """
     with cluster(tmp_path_factory.mktemp("cluster")) as made:
         yield made
+        began = time.monotonic()
+        made.kill(*made.names, how=signal.SIGTERM)
+        assert time.monotonic() - began < 5.0
+        assert {process.returncode for process in made.processes.values()} == {0}
 
 
 @pytest.fixture

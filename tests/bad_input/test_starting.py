@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -21,12 +23,12 @@ from tests.cluster.jobs import Note
 
 APPS = {
     "fine": "from exkiq import Worker\nclass W(Worker):\n    def perform(self): pass\n",
+    "slow": "import time\nprint('loading', flush=True)\ntime.sleep(60)\n",
     "broken": "def (:\n",
     "raising": "raise ValueError('no database')\n",
     "leaving": "raise SystemExit(3)\n",
     "dying": "import os\nos._exit(7)\n",
     "empty": "x = 1\n",
-    "needy": "import nowhere_to_be_found\n",
 }
 
 
@@ -75,7 +77,6 @@ def folder(tmp_path: Path) -> Path:
         ("leaving", "SystemExit"),
         ("dying", "exit code 7"),
         ("empty", "no worker"),
-        ("needy", "nowhere_to_be_found"),
         ("fine.py", "module"),
         ("../fine", "module"),
     ],
@@ -84,6 +85,38 @@ def test_a_module_that_cannot_be_used(folder: Path, module: str, named: str) -> 
     line = told(start(folder, module))
     assert module in line
     assert named in line
+
+
+@pytest.mark.parametrize(
+    ("module", "said", "number"),
+    [("slow", "loading", signal.SIGINT), ("fine", "is ready", signal.SIGTERM)],
+    ids=["APP loads", "others are waited for"],
+)
+def test_a_start_that_is_broken_off(
+    folder: Path, module: str, said: str, number: signal.Signals
+) -> None:
+    """While APP loads, and while others are waited for: it ends at once, its children too."""
+    command = [sys.executable, "-m", "exkiq", "start", module, "--bootstrap-expect", "3"]
+    with subprocess.Popen(
+        [*command, "--no-mdns", "--memory", "--processes", "1"],
+        cwd=folder,
+        env={**os.environ, "XDG_RUNTIME_DIR": str(folder), "PYTHONPATH": str(ROOT)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    ) as process:
+        text = ""
+        assert process.stdout is not None
+        while said not in text:
+            line = process.stdout.readline()
+            assert line, text
+            text += line
+        began = time.monotonic()
+        process.send_signal(number)
+        text += process.communicate(timeout=15)[0]  # ends when the children let go of it too
+    assert process.returncode == 0, text
+    assert "Traceback" not in text
+    assert time.monotonic() - began < 5.0
 
 
 @pytest.mark.parametrize(

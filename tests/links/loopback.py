@@ -15,8 +15,8 @@ from exkiq.links import Link, Listener, Mesh, StrangerLimits, Timings, dial
 from exkiq.links.complaints import Complaints
 from exkiq.wire import Hello
 
-CALM = Timings(redial=0.1, refused_redial=0.1, linger=0.1)
-QUICK = Timings(ping=0.03, handshake=0.2, redial=0.1, refused_redial=0.1, linger=0.1)
+CALM = Timings(redial=0.04, refused_redial=0.04, linger=0.1)
+QUICK = Timings(ping=0.02, handshake=0.1, redial=0.04, refused_redial=0.04, linger=0.1)
 SECRET = b"correct horse battery staple"
 
 
@@ -122,11 +122,51 @@ async def dial_as(hello: Hello, address: str, secret: bytes | None = SECRET, **m
     )
 
 
+class Mailbox:
+    """What came over one link."""
+
+    def __init__(self) -> None:
+        self.messages: list[list] = []
+        self.reasons: list[str] = []
+
+    def take(self, link: Link) -> None:
+        link.on_message = lambda link, message: self.messages.append(message)
+        link.on_close = lambda link, reason: self.reasons.append(reason)
+
+
 async def until(condition: Callable[[], object], seconds: float = 3.0) -> None:
     """Wait for what must come true."""
     async with asyncio.timeout(seconds):
         while not condition():  # noqa: ASYNC110 - the condition is anything at all
             await asyncio.sleep(0.002)
+
+
+async def peers(*names: str, **more) -> list[Peer]:
+    return [await Peer(name, **more).start() for name in names]
+
+
+async def stop(*all_: Peer) -> None:
+    for peer in all_:
+        await peer.stop()
+
+
+def settled(*all_: Peer) -> bool:
+    """Each has exactly the others, over one connection each."""
+    names = {peer.hello.name for peer in all_}
+    return all(peer.linked() == names - {peer.hello.name} for peer in all_) and all(
+        is_one_connection(one, other) for one in all_ for other in all_ if one is not other
+    )
+
+
+def is_one_connection(one: Peer, other: Peer) -> bool:
+    """Whether both sides kept the same of perhaps several connections."""
+    here = one.mesh.links.get(other.hello.name)
+    there = other.mesh.links.get(one.hello.name)
+    if here is None or there is None:
+        return False
+    local = here._transport.get_extra_info("sockname")
+    remote = there._transport.get_extra_info("peername")
+    return local == remote and here.is_open and there.is_open
 
 
 def said(caplog: pytest.LogCaptureFixture) -> list[str]:

@@ -52,6 +52,7 @@ def test_the_package_is_the_one_that_was_read() -> None:
     [
         "_SyncObj__doApplyCommand",
         "_SyncObj__parseChangeClusterRequest",
+        "_SyncObj__applyLogEntries",
         "_checkCommandsToApply",
         "_isLeader",
         "_getLeader",
@@ -65,7 +66,8 @@ def test_the_private_attributes_exist(tmp_path: Path) -> None:
     with world() as w:
         engine = w.start("n1", ("n1",)).replica._engine
         w.run(1.0)
-        for name in ("raftLog", "commandsQueue", "noopIDx", "otherNodes", "raftElectionDeadline"):
+        names = ("raftLog", "commandsQueue", "noopIDx", "otherNodes", "raftElectionDeadline")
+        for name in (*names, "raftCommitIndex"):
             assert hasattr(engine, f"_SyncObj__{name}"), name
 
 

@@ -218,6 +218,27 @@ def test_a_member_whose_entry_is_not_committed_yet_counts_after_a_restart(tmp_pa
         assert again.replica.voters == {*THREE, "n4"}
 
 
+def test_a_member_that_came_after_the_snapshot_counts_from_the_start(tmp_path: Path) -> None:
+    """Until the log is applied again the majority would be that of the snapshot."""
+    with world() as w:
+        three(w, tmp_path)
+        leader = w.leader()
+        many(w, leader, range(5))
+        w.run(0.2)
+        for member in w.members.values():
+            member.replica._engine.forceLogCompaction()
+        w.run(0.3)
+        w.start("n4", (*THREE, "n4"))
+        leader.replica.change_members(MemberChange("add", "n4", "h:4", "i4"))
+        w.run(1.0)
+        w.kill("n1")
+        assert (tmp_path / "n1" / "snapshot").is_file()
+        again = w.start("n1", THREE, tmp_path / "n1")
+        assert again.replica.voters == {*THREE, "n4"}
+        w.run(1.0)
+        assert again.replica.voters == {*THREE, "n4"}
+
+
 def test_a_membership_entry_that_cannot_be_read_never_gets_into_the_log() -> None:
     """It would stop every node that has it, again at each start."""
     with world() as w:

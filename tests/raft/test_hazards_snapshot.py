@@ -149,22 +149,23 @@ def test_a_laggard_is_served_while_the_next_snapshot_is_written(tmp_path: Path) 
         assert len(pieces(w, laggard)) < 10
 
 
-@pytest.mark.parametrize("size", [1, 7, 400])
+@pytest.mark.parametrize("count", [1, 7, transport.PIECES_ON_THE_WAY_MAX, 400])
 def test_no_more_of_a_snapshot_is_sent_than_the_peer_takes(
-    tmp_path: Path, size: int, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, count: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """All at once it would fill the link, which is closed then, again and again for ever."""
     with world() as w:
         _, laggard = with_laggard(w, tmp_path)
         data = (tmp_path / w.leader().name / "snapshot").read_bytes()
-        monkeypatch.setattr(snapshot, "CHUNK_BYTES", max(1, len(data) // size))
-        on_the_way, most = 0, 0
+        monkeypatch.setattr(snapshot, "CHUNK_BYTES", -(-len(data) // count))
+        on_the_way, most, total = 0, 0, 0
         send = w.send
 
         def counted(sender: str, to: str, message: list[Any]) -> bool:
-            nonlocal on_the_way, most
+            nonlocal on_the_way, most, total
             if message[0] == 1 and to == laggard and "serialized" in message[1]:
                 on_the_way += 1
+                total += 1
                 most = max(most, on_the_way)
             if message[0] == 1 and message[1] == transport._PIECE_TAKEN:
                 on_the_way -= 1
@@ -175,6 +176,7 @@ def test_no_more_of_a_snapshot_is_sent_than_the_peer_takes(
         w.run(5.0)
         assert len(member.replica.machine.jobs) == 30
         assert most <= transport.PIECES_ON_THE_WAY_MAX
+        assert total <= count
         assert w.settled()
 
 

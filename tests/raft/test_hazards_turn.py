@@ -261,3 +261,37 @@ def test_a_heartbeat_is_not_delayed_by_a_snapshot_on_its_way(tmp_path: Path) -> 
         w.start(laggard, THREE, tmp_path / laggard)
         w.run(3.0)
         assert (leader.replica.is_leader, leader.replica.term) == (True, term)
+
+
+@pytest.mark.parametrize("named", [True, False])
+def test_the_lead_can_be_given_away_under_load(named: bool) -> None:
+    """An heir must have everything, which nobody ever has while the leader takes more in."""
+    with world() as w:
+        three(w)
+        old = w.leader()
+        heir = next(name for name in THREE if name != old.name)
+        numbers = iter(range(100_000))
+
+        def load() -> None:
+            w.enqueue(old, next(numbers), 30.0)
+            w.loop.call_later(0.0003, load)
+
+        load()
+        w.run(0.5)
+        old.replica.transfer_leadership(heir if named else None)
+        w.run_until(lambda: not old.replica.is_leader, 0.6)
+        w.run(0.5)
+        leader = w.leader()
+        assert leader is not old
+        assert leader.name == heir or not named
+
+
+def test_a_lead_that_nobody_takes_is_kept_and_work_goes_on() -> None:
+    with world() as w:
+        three(w)
+        leader = w.leader()
+        w.filter = lambda _, __, m: None if m[0] == 1 and m[1]["type"] == "timeout_now" else m
+        leader.replica.transfer_leadership(None)
+        answer = w.enqueue(leader, 1)
+        w.run_until(lambda: answer.is_there, 2.0)
+        assert leader.replica.is_leader

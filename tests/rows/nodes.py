@@ -82,6 +82,10 @@ class Group:
         found: list[str] = until(lambda: [n for n in self.nodes if self.nodes[n].is_leader])
         return found[0]
 
+    @property
+    def places(self) -> list[str]:
+        return [f"127.0.0.1:{port}" for port in self.ports.values()]
+
     def use(self) -> Group:
         """Make the classes of this process enqueue here."""
         clients.use(self.client)

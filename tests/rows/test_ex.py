@@ -158,7 +158,7 @@ def test_EX_11_over_a_mebibyte_is_refused_and_wrong_arity_fails_the_attempt(four
     with pytest.raises(errors.ResultTooLarge):  # its arguments were not
         Echo.call("x" * 900_000)
     job = Plain.set(retries=0).perform_async()  # type: ignore[call-arg]
-    with pytest.raises(errors.JobFailed, match="TypeError.*first"):
+    with pytest.raises(errors.JobFailed, match=r"TypeError.*first"):
         job.result()
 
 

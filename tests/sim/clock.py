@@ -16,7 +16,7 @@ BUSY = 0.001  # what is due for a host that is further ahead than this waits
 WALL_MS = 1_700_000_000_000
 
 
-class PowerCut(BaseException):  # noqa: N818 - no error of the product may catch it
+class PowerCut(BaseException):
     """The host dies at this very instruction."""
 
 

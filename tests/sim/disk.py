@@ -33,6 +33,8 @@ class Disk:
     cut_before: Callable[[Journal], bool] | None = None  # power fails before this commit
     cut_after: Callable[[Journal], bool] | None = None
     commits: int = 0
+    fresh_from: int = 0  # entries from here on are durable only at `fresh_at`
+    fresh_at: float = 0.0
     held_upto: int = 0  # up to here it held what is committed
 
     def term_at(self, index: int) -> int | None:
@@ -43,6 +45,11 @@ class Disk:
         if position < 0:
             return 0
         return self.entries[position][2] if position < len(self.entries) else None
+
+    def holds(self, index: int, term: int, at: float) -> bool:
+        """Whether the entry is durable at that time."""
+        is_written = index < self.fresh_from or at >= self.fresh_at
+        return is_written and self.term_at(index) in (0, term)
 
 
 Synced = Callable[[Disk], None]
@@ -64,6 +71,8 @@ class _Watched(Journal):
         if disk.cut_before is not None and disk.cut_before(self):
             disk.cut_before = None
             raise PowerCut
+        if self._unwritten_from is not None:
+            disk.fresh_from, disk.fresh_at = self._unwritten_from, self._host.local
         self._transact()
         disk.commits += 1
         self._synced(disk)

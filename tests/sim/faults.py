@@ -6,6 +6,8 @@ from collections.abc import Callable
 from random import Random
 from typing import TYPE_CHECKING
 
+from tests.sim.disk import SYNC_SECONDS
+
 if TYPE_CHECKING:
     from tests.sim.world import World
 
@@ -77,10 +79,9 @@ class Faults:
         self._until(seconds, lambda: self._world.pause(name, 0.0))
 
     def _step(self) -> None:
-        name = self._leader_or_any()
-        before = self._world.wall_ms[name]
-        self._world.step(name, self._chance.choice((-3_600_000, -700, 700, 5_000)))
-        self._until(self._while(), lambda: self._world.step(name, before, is_absolute=True))
+        name, ms = self._leader_or_any(), self._chance.choice((-3_600_000, -700, 700, 5_000))
+        self._world.step(name, ms)
+        self._until(self._while(), lambda: self._world.step(name, -ms))
 
     # ---- network -----------------------------------------------------------------------------
 
@@ -131,9 +132,8 @@ class Faults:
 
     def _slowdisk(self) -> None:
         disk = self._world.disks[self._leader_or_any()]
-        before = disk.sync_seconds
         disk.sync_seconds = self._chance.choice((0.005, 0.05, 0.3))
-        self._until(self._while(), lambda: setattr(disk, "sync_seconds", before))
+        self._until(self._while(), lambda: setattr(disk, "sync_seconds", SYNC_SECONDS))
 
     def _baddisk(self) -> None:
         self._world.disks[self._leader_or_any()].refuses = True
@@ -144,8 +144,10 @@ class Faults:
         is_any = self._chance.random() < 0.5
 
         def strikes(journal: object) -> bool:
-            return is_any or vars(journal)["_cut_below"] is not None or (
-                vars(journal)["_cut_from"] == 0
+            return (
+                is_any
+                or vars(journal)["_cut_below"] is not None
+                or (vars(journal)["_cut_from"] == 0)
             )
 
         if self._chance.random() < 0.5:

@@ -18,7 +18,7 @@ from tests.sim.violation import Violation
 LATER, WAITING, RUNNING, ENDED = "later", "waiting", "running", "ended"
 STALE = "stale_term"
 LEADERS_OWN = (2, 6, 8)
-REMEMBERED = (9, 12, 13, 14)
+REMEMBERED = (9, 10, 11, 12, 13, 14)
 REFUSED = object()
 
 
@@ -99,6 +99,8 @@ class Model:
             return REFUSED
         is_once = code in REMEMBERED or (code == 1 and rest[-1] == 1)
         if is_once and pid in self.known:
+            if self._answer != self.known[pid]:
+                self._broken("H2 twice", f"operation {code} of pid {pid.hex()} is done again")
             return self.known[pid]
         verb = getattr(self, f"_op_{code}")
         answer = verb(*rest)
@@ -110,7 +112,9 @@ class Model:
         if has_effect and code in (1, 9, 10, 11, 12, 13, 14):
             if pid in self.effects:
                 where = self.effects[pid]
-                self._broken("H2 twice", f"operation {code} of pid {pid.hex()} had its effect at {where}")
+                self._broken(
+                    "H2 twice", f"operation {code} of pid {pid.hex()} had its effect at {where}"
+                )
             self.effects[pid] = self.index
         return answer
 
@@ -215,9 +219,7 @@ class Model:
                 job.state = WAITING
         return count
 
-    def _op_5(
-        self, session: int, ids: list[str], fences: list[int], _: Any, is_lost: bool
-    ) -> int:
+    def _op_5(self, session: int, ids: list[str], fences: list[int], _: Any, is_lost: bool) -> int:
         found = [self._running(session, i, f) for i, f in zip(ids, fences, strict=True)]
         jobs = [job for job in found if job is not None]
         for job in jobs:

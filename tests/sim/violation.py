@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 
-class Violation(Exception):  # noqa: N818 - it is no error of the simulator
+class Violation(Exception):
     """A promise was broken. `kind` is the check that saw it: H1 to H13, a rule of Raft, a crash."""
 
     def __init__(self, kind: str, text: str) -> None:

@@ -68,7 +68,8 @@ class Watch:
     def _first(self, node: SimNode, index: int, fact: Fact, applied: Applied) -> None:
         if index != self.last + 1:
             raise Violation("H12 gap", f"{node.name} applied {index} after {self.last}")
-        holders = [d.name for d in self._disks.values() if d.term_at(index) in (0, fact.term)]
+        at = node.host.local
+        holders = [d.name for d in self._disks.values() if d.holds(index, fact.term, at)]
         if len(holders) <= len(self._disks) // 2:
             raise Violation(
                 "P1 majority", f"{node.name} applied entry {index}, durable on {holders} only"

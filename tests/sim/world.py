@@ -19,7 +19,7 @@ from exkiq.machine import check_invariants
 from exkiq.raft import engine, snapshot
 from exkiq.raft.journal import JournalError
 from tests.sim.clients import Clients
-from tests.sim.clock import Host, PowerCut, Scheduler
+from tests.sim.clock import BUSY, Host, PowerCut, Scheduler
 from tests.sim.disk import Disk, RealJournal, SimJournal
 from tests.sim.faults import Faults
 from tests.sim.network import Network
@@ -94,9 +94,7 @@ class World:
         kind = SimJournal if self.options.disk == "memory" else RealJournal
         journal = kind(disk, host, self.watch.synced)
         pool = PretendPool(host, self.chance, self.options.habits, self.watch.runs.append)
-        ground = Ground(
-            host, disk, journal, self.network, pool, self, self.chance, self.names, 0.3
-        )
+        ground = Ground(host, disk, journal, self.network, pool, self, self.chance, self.names, 0.3)
         node = SimNode(ground)
         self.nodes[host.name] = node
         self.watch.note(host.name, "starts", host.life)
@@ -105,9 +103,14 @@ class World:
 
     def kill(self, name: str, *, is_told: bool = True) -> None:
         """As SIGKILL: what the journal did not commit is gone."""
-        node = self.nodes.pop(name, None)
+        node = self.nodes.get(name)
         if node is None:
             return
+        if node.host.local > self.scheduler.now + BUSY and self.scheduler.host is None:
+            # What it does until then has been done: it dies at its next instruction.
+            self.scheduler.at(node.host.local, None, self._kill_late, node, is_told)
+            return
+        del self.nodes[name]
         node.host.is_alive = False
         node.replica._loop = None
         node.replica.journal._db.close()
@@ -115,6 +118,11 @@ class World:
             run.ended = node.host.local
         self.watch.note(name, "dies")
         self.network.detach(name, is_told=is_told)
+
+    def _kill_late(self, node: SimNode, is_told: bool) -> None:
+        if self.nodes.get(node.name) is node:
+            self.kill(node.name, is_told=is_told)
+            self.scheduler.after(self.chance.uniform(0.1, 1.0), self.start, node.name)
 
     def _power_cut(self, host: Host) -> None:
         self.kill(host.name, is_told=False)
@@ -124,8 +132,8 @@ class World:
         if name in self.nodes:
             self.nodes[name].host.paused_until = self.scheduler.now + seconds
 
-    def step(self, name: str, ms: int, *, is_absolute: bool = False) -> None:
-        self.wall_ms[name] = ms if is_absolute else self.wall_ms[name] + ms
+    def step(self, name: str, ms: int) -> None:
+        self.wall_ms[name] += ms
         if name in self.nodes:
             self.nodes[name].host.wall_step_ms = self.wall_ms[name]
 
