@@ -36,10 +36,12 @@ from exkiq.raft.membership import (
 )
 from exkiq.raft.outcomes import Done, Outbox
 from exkiq.raft.snapshot import Snapshot, SnapshotStore, Work
+from exkiq.raft.standing import Standing
 from exkiq.raft.transport import EngineTransport
 from exkiq.telemetry import log
 from exkiq.wire.messages import Kind
 
+HEIR_SECONDS = 0.05  # who lost its link to the leader waits up to this, by chance, then asks
 TICK_SECONDS = 0.025  # half a heartbeat
 OUTBOX_TICKS = 10  # deadlines of callers are looked at this seldom: it costs a pass over all
 SLOW_TURN_SECONDS = 0.25  # half an election: longer ones cost the lead
@@ -82,7 +84,8 @@ class Replica:
             path, lambda: self.machine, self._members_after, self._install, work
         )
         members = self._members_at_start(settings.members, self.snapshots.load())
-        self._transport = EngineTransport(send, journal)
+        standing = Standing(journal, clock.monotonic, lambda: self.leader is not None)
+        self._transport = EngineTransport(send, clock.monotonic, standing)
         self._engine = Engine(
             settings.name,
             sorted(members - {settings.name}),
@@ -92,6 +95,7 @@ class Replica:
             self._apply,
             self._gather,
         )
+        standing.engine = self._engine
         self._outbox = Outbox()
         self._gathering = Gathering()
         self._in_flight = 0  # index of the entry that is not applied yet, 0 for none
@@ -195,7 +199,12 @@ class Replica:
         self.wake()
 
     def peer_down(self, name: str) -> None:
-        self._transport.peer_down(name)
+        """The link to this member is gone; if it led, the next election comes soon."""
+        was_leader = name == self._engine.leader
+        self._transport.peer_down(name, was_leader)
+        if was_leader:
+            soon = self._clock.monotonic() + HEIR_SECONDS * self._chance()
+            self._engine.set_election(min(self._engine.election_at, soon))
 
     def receive(self, sender: str, message: list[Any]) -> None:
         """A RAFT or PROPOSE message of a member. Errors: RemoteWireError."""
@@ -210,8 +219,7 @@ class Replica:
 
     def _receive(self, sender: str, message: object) -> None:
         try:
-            voters, has_leader = self._engine.others, self.leader is not None
-            self._transport.receive(sender, message, voters, has_leader=has_leader)
+            self._transport.receive(sender, message)
         except RemoteWireError:
             raise
         except Exception as error:  # noqa: BLE001 - whatever it is, the node stops
@@ -240,11 +248,12 @@ class Replica:
         started = self._clock.monotonic()
         try:
             self._forgive_a_pause(started)
+            self._transport.before_tick()
             self._engine.doTick(0)
+            self._transport.after_tick()
             self._note_appended()
             self._notice_leadership()
             self._forward()
-            self._transport.end_of_turn()
             self._sync_soon()
         except Exception as error:  # noqa: BLE001 - whatever it is, the node stops
             self._fail(error)
@@ -257,7 +266,7 @@ class Replica:
         if now - self._last_turn > ELECTION_SECONDS_MIN / 2:
             spread = ELECTION_SECONDS_MAX - ELECTION_SECONDS_MIN
             wait = ELECTION_SECONDS_MIN + spread * self._chance()
-            self._engine.postpone_election(now + wait)
+            self._engine.set_election(max(self._engine.election_at, now + wait))
 
     def _sync_soon(self) -> None:
         """Steps 4 and 5. A leader lets its messages leave first: followers sync meanwhile."""
