@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from exkiq import errors
 from exkiq.client import Client, connect, job, queue, stats
+from exkiq.failed_set import failed
 from exkiq.inspect import AttemptError, JobStatus, QueueStats
 from exkiq.job import Job
 from exkiq.pool.context import current_job
@@ -39,6 +40,7 @@ __all__ = [
     "job",
     "queue",
     "stats",
+    "failed",
     "Client",
     "Node",
     "errors",

@@ -12,7 +12,7 @@ import sys
 from collections.abc import Callable
 from concurrent.futures import Executor, ThreadPoolExecutor
 from random import Random
-from typing import Protocol
+from typing import Any, Protocol
 
 from exkiq.clock import SystemClock
 from exkiq.config import Settings, split_address
@@ -24,10 +24,10 @@ from exkiq.discovery import (
     MemoryFoundingStore,
     Search,
 )
-from exkiq.errors import NotRunning
+from exkiq.errors import NotRunning, Unavailable
 from exkiq.links import Link, Listener, Mesh
 from exkiq.operation_ids import OperationIds
-from exkiq.participant import Ground, Participant
+from exkiq.participant import DEFAULT_QUEUE, Ground, Participant
 from exkiq.peering import Peering
 from exkiq.pool import Pool, Report
 from exkiq.raft import DataFolder
@@ -35,7 +35,6 @@ from exkiq.rendezvous import make_runtime_folder, socket_path
 from exkiq.wire.hello import Hello
 
 LOADER = "exkiq.task:load_app"
-DEFAULT_QUEUE = "default"
 
 
 class Room(Protocol):
@@ -64,6 +63,7 @@ class Assembly:
         self._participant: Participant | None = None
         self._work: Executor = ThreadPoolExecutor(1, thread_name_prefix="exkiq-snapshot")
         self._rooms: list[Room] = []  # to stop, the newest first
+        self._early: set[Link] = set()  # clients that came before this node was a member
 
     @property
     def participant(self) -> Participant:
@@ -116,10 +116,21 @@ class Assembly:
             self._clock,
             tuple(sys.path),
             os.getcwd(),  # noqa: PTH109 - a plain string for the children
+            self._environ_of_jobs(),
         )
         self._rooms.append(pool)
         await pool.start()
         return pool
+
+    def _environ_of_jobs(self) -> dict[str, str]:
+        """How a job that enqueues another one finds this node, and proves that it may."""
+        settings = self.settings
+        path = socket_path(settings.cluster, settings.name)
+        environ = {"EXKIQ_URL": f"exkiq+unix://{path}", "EXKIQ_CLUSTER": settings.cluster}
+        if settings.secret is not None:
+            secret = os.fsdecode(settings.secret)
+            environ |= {"EXKIQ_SECRET": secret, "EXKIQ_SECRET_FILE": ""}  # a file would come first
+        return environ
 
     def _report(self, report: Report) -> None:
         if self._participant is not None:  # before that the pool can only say that it has room
@@ -187,6 +198,9 @@ class Assembly:
     def _take_part(self, ground: Ground, membership: Membership) -> None:
         self._participant = Participant(ground, membership)
         self._rooms.append(self._participant)
+        for link in self._early:
+            self._participant.server.adopt(link)
+        self._early.clear()
         queues = dict(self.settings.queues)
         self._participant.begin(queues or dict.fromkeys((*ground.pool.queues, DEFAULT_QUEUE), 1))
 
@@ -205,9 +219,16 @@ class Assembly:
     def _client(self, link: Link) -> None:
         if self._participant is not None:
             self._participant.server.adopt(link)
-        else:
-            reason = "it starts" if self._discovery is None else self._discovery.waits_for
-            link.close(f"not ready: {reason}")
+            return
+        self._early.add(link)
+        link.on_message = self._not_ready
+        link.on_close = lambda link, _: self._early.discard(link)
+
+    def _not_ready(self, link: Link, message: list[Any]) -> None:
+        """A definite "not now": whoever asked knows that nothing was done, and asks elsewhere."""
+        reason = "it starts" if self._discovery is None else self._discovery.waits_for
+        text = f"node {self.settings.name} is not ready: {reason}"
+        link.send([message[0], 1, Unavailable.__name__, text])
 
     async def wait_ready(self) -> None:
         """Return when this node is a member and may be given jobs."""
@@ -223,6 +244,8 @@ class Assembly:
 
     async def stop(self) -> None:
         """Close everything at once. May be called twice, or after a start that failed."""
+        for link in list(self._early):
+            link.close("this node stops")
         while self._rooms:
             await self._rooms.pop().stop()
         self._work.shutdown(wait=True)

@@ -19,9 +19,10 @@ from exkiq.clock import Clock, SystemClock
 from exkiq.connection import Connection
 from exkiq.errors import EnqueueTimeout, NotRunning
 from exkiq.job import Job, QueueHandle
+from exkiq.machine import commands
 from exkiq.orders import Enqueue, Group, Ids, Order, in_groups
 from exkiq.rendezvous import runtime_folder, sockets
-from exkiq.requests import Errand, Proposal, Read, Request, ResultWait
+from exkiq.requests import Errand, Proposal, Read, Request, ResultWait, StatsAfter
 from exkiq.seeker import Dial, Seeker, dialler, given_places, given_secret
 from exkiq.wire.hello import Hello
 
@@ -93,15 +94,25 @@ class Client:
         """The handle of a queue by its name; nothing is asked yet. Errors: ValueError."""
         return QueueHandle(name, self)
 
-    def stats(self) -> dict[str, int]:
-        """Counts of the whole cluster, flat: one for each state, and totals."""
-        told: dict[str, int] = self.request("stats")
+    def stats(self, *, consistent: bool = False) -> dict[str, int]:
+        """Counts of the whole cluster, flat: what waits in each queue, and one for each state.
+
+        Shapes: as a node has applied them, moments behind; `consistent`: by the leader.
+        Errors: NoNodeError; NoQuorum for `consistent` without a leader.
+        """
+        told: dict[str, int] = self._wait(self._stats_request, consistent)
         return told
 
-    async def astats(self) -> dict[str, int]:
+    async def astats(self, *, consistent: bool = False) -> dict[str, int]:
         """As `stats`, without blocking the loop."""
-        told: dict[str, int] = await self.arequest("stats")
+        told: dict[str, int] = await self._await(self._stats_request, consistent)
         return told
+
+    def _stats_request(self, is_consistent: bool, waiter: Waiter) -> Read | StatsAfter:
+        if not is_consistent:
+            return Read("stats", (), waiter, self._deadline(), "stats")
+        op = commands.declare(self.next_pid(), [])  # changes nothing
+        return StatsAfter(op, waiter, self._deadline(), "stats")
 
     # ---- jobs ----------------------------------------------------------------------------------
 
@@ -384,6 +395,6 @@ def queue(name: str) -> QueueHandle:
     return default().queue(name)
 
 
-def stats() -> dict[str, int]:
-    """Counts of the whole cluster, flat: one for each state, and totals."""
-    return default().stats()
+def stats(*, consistent: bool = False) -> dict[str, int]:
+    """Counts of the whole cluster, flat; see `Client.stats`."""
+    return default().stats(consistent=consistent)

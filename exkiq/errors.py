@@ -1,7 +1,7 @@
 """Every error exkiq raises, named by what the caller may conclude.
 
 ExkiqError
-  ConfigError          fix the settings; all faults are listed at once
+  ConfigError          (also a ValueError) fix the settings; all faults are listed at once
   Unavailable          surely not done, try again
     NoNodeError        no node answered
     NoQuorum           no leader with a majority behind it
@@ -10,7 +10,7 @@ ExkiqError
     EnqueueTimeout     (also a TimeoutError) the job is in `.job`
   Refused              surely not done, no use repeating it unchanged
     SerializationError (also a TypeError) an argument or a value that msgpack cannot carry
-    JobTooLarge        over a limit of `exkiq.machine.limits`
+      JobTooLarge      over a limit of `exkiq.machine.limits`
     JobAlreadyExists   the id is taken
     NoSuchJob          no such id, or its record is gone
     ResultTooLarge     the job succeeded, its value was not kept
@@ -34,7 +34,7 @@ class ExkiqError(Exception):
     """The root: catches everything that exkiq raises on purpose."""
 
 
-class ConfigError(ExkiqError):
+class ConfigError(ExkiqError, ValueError):
     """Settings that cannot work. All faults are listed at once."""
 
     def __init__(self, *faults: str) -> None:
@@ -76,7 +76,7 @@ class SerializationError(Refused, TypeError):
     """A value that msgpack cannot carry."""
 
 
-class JobTooLarge(Refused):
+class JobTooLarge(SerializationError):
     """Over one of the limits of `exkiq.machine.limits`."""
 
 

@@ -62,6 +62,8 @@ class Governance:
 
         def is_moved() -> bool:
             leader = self._replica.leader
+            if leader == self._replica.name and self._peering.is_alone:
+                raise NoQuorum("no other node is there to take over the lead")
             return leader is not None and (leader == name if name else leader != before)
 
         message = [int(Kind.CALL), 0, "transfer", [name]]

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any, Generic, ParamSpec, Unpack
 
 from exkiq import client
-from exkiq.errors import JobTooLarge, SerializationError
+from exkiq.errors import SerializationError
 from exkiq.inline import Inline
 from exkiq.job import Job
 from exkiq.machine import Spec
@@ -173,7 +173,7 @@ class Handle(Generic[P]):
             )
         try:
             return self._order(item, {})
-        except (SerializationError, JobTooLarge) as error:
+        except SerializationError as error:
             raise type(error)(f"perform_bulk: item {number}: {error}") from error
 
     def _make_spec(self) -> Spec:

@@ -219,7 +219,7 @@ class QueueHandle:
 
         Errors: ValueError for a state that is none, or a limit below 1.
         """
-        pages = _Pages(state, limit)
+        pages = Pages(state, limit)
         while pages.want:
             page = self._client.request(*pages.question(self.name), about=self._about)
             pages.add(page)
@@ -227,7 +227,7 @@ class QueueHandle:
 
     async def ajobs(self, state: str | None = None, limit: int = 100) -> list[JobStatus]:
         """As `jobs`, without blocking the loop."""
-        pages = _Pages(state, limit)
+        pages = Pages(state, limit)
         while pages.want:
             page = await self._client.arequest(*pages.question(self.name), about=self._about)
             pages.add(page)
@@ -244,7 +244,7 @@ class QueueHandle:
         return await self._client.apropose(op, self._about)
 
 
-class _Pages:
+class Pages:
     """A list that is asked for page by page. `want` is 0 once there is no more to ask for."""
 
     def __init__(self, state: str | None, limit: int) -> None:
@@ -257,7 +257,7 @@ class _Pages:
         self._state = state
         self._limit = limit
 
-    def question(self, queue: str) -> tuple[Any, ...]:
+    def question(self, queue: str | None) -> tuple[Any, ...]:
         return "jobs", queue, self._state, self.want, len(self.found)
 
     def add(self, page: list[dict[str, Any]]) -> None:

@@ -71,12 +71,18 @@ class _Foreground:
                 await self._cut_off_by_signals(self._assembly.drain(self._settings.drain_timeout))
         finally:
             await self._assembly.stop()
+        log.info("stopped")
         return code
 
     def told_to_stop(self) -> None:
         if self._busy is not None:
             log.warning("told to stop: what is under way is cut off")
             self._busy.cancel()
+        elif not self._stopping.done():
+            log.info(
+                "told to stop: running jobs have %g s to end; a second signal stops at once",
+                self._settings.drain_timeout,
+            )
         self._end(0)
 
     def _failed(self, _: BaseException) -> None:

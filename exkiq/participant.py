@@ -17,7 +17,7 @@ from exkiq.clock import Clock
 from exkiq.config import Settings
 from exkiq.discovery import Discovery, Member, Membership
 from exkiq.discovery.admission import Admission
-from exkiq.errors import NotRunning, Unavailable
+from exkiq.errors import ExkiqError, NotRunning, Unavailable
 from exkiq.governance import Governance
 from exkiq.links import Link
 from exkiq.machine import Applied, MemberChange, commands
@@ -33,6 +33,7 @@ from exkiq.telemetry import log
 
 BEAT_SECONDS = 0.25  # what peers are told of us, and what the aggregator is told of them
 TOLD_SECONDS = 2.0  # for the last operations of a stopping node to be applied
+DEFAULT_QUEUE = "default"  # where jobs go whose class names none; it is always there
 HEIR_SECONDS = 1.0  # two elections: without an heir by then there is nobody to lead
 
 
@@ -103,10 +104,11 @@ class Participant:
         self.house.subscribe(self.session.applied)
         self.house.subscribe(self.aggregator.applied)
         self.replica.start(self._loop)
+        ground = self._ground
         if self.settings.concurrency:
-            ground = self._ground
             self.session.begin(self._loop, ground.pool, queues, ground.address)
-            self.house.propose_nowait(commands.declare(ground.ids(), sorted(queues)))
+        there = sorted({*queues, DEFAULT_QUEUE})  # served or not, they show with 0
+        self.house.propose_nowait(commands.declare(ground.ids(), there))
         self._tell_peers()
 
     # ---- what the replica tells --------------------------------------------------------------
@@ -150,13 +152,14 @@ class Participant:
     def _removed(self) -> None:
         if not self._is_stopping:
             self._is_stopping = True
-            text = "this node was removed from its cluster; start it again to join anew"
+            text = "this node left its cluster or was removed from it; start it to join anew"
             log.warning("%s", text)
             # not at once: whoever asked for it here has no answer yet
             self._loop.call_later(BEAT_SECONDS, self._ground.failed, NotRunning(text))
 
     def failed(self, error: BaseException) -> None:
-        log.critical("cannot go on: %s", error, exc_info=error)
+        is_known = isinstance(error, ExkiqError)  # a full disk: the text says all there is to do
+        log.critical("cannot go on: %s", error, exc_info=None if is_known else error)
         self._ground.failed(error)
 
     # ---- what the cluster has to know --------------------------------------------------------
@@ -243,11 +246,17 @@ class Participant:
         end = now() + TOLD_SECONDS
         led_at = now()
         while self.replica.waiting and now() < end and now() - led_at < HEIR_SECONDS:
+            if len(self.replica.voters) > 1 and not self._ground.links():
+                break  # all stop at once: nobody is left to hear it
             if self.replica.leader is not None:
                 led_at = now()
             await asyncio.sleep(0.01)
         if self.replica.waiting:
-            log.warning("stops with %d operations unanswered", self.replica.waiting)
+            log.warning(
+                "stops before a majority had its last words (%d): they are made up for when it"
+                " starts again, or when others call it lost",
+                self.replica.waiting,
+            )
 
     def _say_what_is_lost(self) -> None:
         counts = self.replica.machine.counts()

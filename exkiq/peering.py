@@ -139,6 +139,11 @@ class Peering:
 
     # ---- out ---------------------------------------------------------------------------------
 
+    @property
+    def is_alone(self) -> bool:
+        """Whether no node is linked with this one."""
+        return not self._links()
+
     def send(self, name: str, message: list[Any]) -> bool:
         """Give `message` to the link to `name`; False when there is none."""
         link = self._links().get(name)

@@ -4,6 +4,7 @@
     Errand       something for the one node that is asked; never sent twice
     ResultWait   asks again until the job has ended or its time is over
     Proposal     one operation for the log, the same bytes however often they are sent
+    StatsAfter   counts, asked through the log
 
 None of them touches a link; `exkiq.connection` carries them.
 """
@@ -15,7 +16,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from exkiq.bridge import Waiter
-from exkiq.errors import EnqueueTimeout, NoNodeError, OutcomeUnknown, Unavailable
+from exkiq.errors import EnqueueTimeout, NoNodeError, NoQuorum, OutcomeUnknown, Unavailable
 
 # Silence after which another node is asked: over the longest pause of a healthy node, below
 # what an election takes. Each time it doubles, so that an overloaded cluster is not flooded.
@@ -190,6 +191,8 @@ class ResultWait(Request):
 class Proposal(Request):
     """An operation. Sent again with the same pid and ids, it is still done once."""
 
+    verb = "propose"
+
     def __init__(
         self, op: bytes, waiter: Waiter, deadline: float, about: str, *, is_enqueue: bool = False
     ) -> None:
@@ -200,10 +203,22 @@ class Proposal(Request):
 
     def message(self, rid: int, now: float) -> list[Any]:
         left = max(0.0, self.deadline - now - HEAD_START_SECONDS)
-        return [rid, "propose", self._op, int(left * 1000)]
+        return [rid, self.verb, self._op, int(left * 1000)]
 
     def expire(self, missing: str, now: float) -> tuple[Any, Exception | None]:
         if not self.is_doubtful:
             return super().expire(missing, now)
         kind = EnqueueTimeout if self._is_enqueue else OutcomeUnknown
         return None, kind(f"{self.about}: no answer in time; it may be done")
+
+
+class StatsAfter(Proposal):
+    """Counts once an operation that changes nothing went through the log, by the leader."""
+
+    verb = "stats_after"
+
+    def expire(self, missing: str, now: float) -> tuple[Any, Exception | None]:
+        value, error = super().expire(missing, now)
+        if isinstance(error, OutcomeUnknown):
+            error = NoQuorum(f"{self.about}: no leader with a majority behind it")
+        return value, error

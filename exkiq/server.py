@@ -119,6 +119,7 @@ class ClientServer:
         }
         self._asks: dict[str, Ask] = {
             "propose": self._propose,
+            "stats_after": self._stats_after,
             "result": self._result,
             "cluster_remove": self._remove,
             "cluster_leave": self._leave,
@@ -219,8 +220,23 @@ class ClientServer:
             raise _odd("propose", args)
         op, timeout_ms = args
         _check_at_the_door(op)
-        timeout = min(max(timeout_ms, 0), TIMEOUT_MS_MAX) / 1000
-        self._house.propose_with(op, timeout, partial(_tell_outcome, client, rid))
+        self._house.propose_with(op, _seconds(timeout_ms), partial(_tell_outcome, client, rid))
+
+    def _stats_after(self, client: Client, rid: int, args: Args) -> None:
+        """Counts that hold everything acknowledged before: an operation went through the log."""
+
+        def tell(outcome: Outcome | ExkiqError) -> None:
+            if isinstance(outcome, Refusal | ExkiqError):
+                _tell_outcome(client, rid, outcome)
+            else:
+                client.answer(rid, stats_map(self._house.machine))
+
+        match args:
+            case [bytes(op), int(timeout_ms)] if peek_code(op) == Op.DECLARE:
+                _check_at_the_door(op)
+                self._house.propose_with(op, _seconds(timeout_ms), tell)
+            case _:
+                raise _odd("stats_after", args)
 
     def _result(self, client: Client, rid: int, args: Args) -> None:
         match args:
@@ -266,6 +282,10 @@ class ClientServer:
 _STATES = frozenset(State)
 _CLIENT_CODES = frozenset(map(int, CLIENT_OPS))
 _ENQUEUE = int(Op.ENQUEUE)
+
+
+def _seconds(timeout_ms: int) -> float:
+    return min(max(timeout_ms, 0), TIMEOUT_MS_MAX) / 1000
 
 
 def _push(addresses: list[str]) -> list[Any]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import importlib
 import inspect
+import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from types import MethodType, ModuleType
@@ -13,6 +14,7 @@ from typing import Any, Concatenate, ParamSpec, Unpack, overload
 from exkiq.errors import ConfigError
 from exkiq.handle import Handle
 from exkiq.options import ClassOptions, Options
+from exkiq.pool.loading import import_module
 from exkiq.runnable import Runnable, walk
 from exkiq.worker import Worker, handle_of
 
@@ -135,12 +137,9 @@ def load_app(modules: Sequence[str]) -> App:
 
 
 def _load(name: str) -> ModuleType:
-    try:
-        module = importlib.import_module(name)
-    except (Exception, SystemExit) as error:
-        raise ConfigError(f"{name} cannot be imported: {type(error).__name__}: {error}") from error
+    module = import_module(name, os.getcwd())  # noqa: PTH109 - plain text for an error
     if next(_handles_around(module), None) is None:
-        raise ConfigError(f"{name} defines no worker and no task")
+        raise ConfigError(f"{name!r} defines no worker and no task")
     return module
 
 

@@ -119,7 +119,10 @@ class Leadership:
     def _sessions_over(self, machine: Machine) -> list[bytes]:
         over = []
         for session in self._reaper.silent(machine.sessions):
-            log.warning("%s is silent; what it ran is handed out again", session.node)
+            if session.node in machine.members:
+                log.warning("%s is silent; what it ran is handed out again", session.node)
+            else:
+                log.info("%s left; what it still ran is handed out again", session.node)
             self._reaper.proposed(session.node, session.id)
             self._demand.forget(session.node, session.id)
             pid = self._pid()

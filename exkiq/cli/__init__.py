@@ -14,6 +14,19 @@ Exit codes: 0 done, 1 failed, 2 wrong usage.
 
 from __future__ import annotations
 
-from exkiq.cli.entry import main
+from collections.abc import Sequence
 
-__all__ = ["main"]
+__all__ = ["INTERRUPTED", "main"]
+
+INTERRUPTED = 130  # what shells expect after SIGINT
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; see `exkiq.cli.entry.main`."""
+    try:
+        # imported late: Ctrl-C while the modules load is no fault of ours to show
+        from exkiq.cli import entry
+
+        return entry.main(arguments)
+    except KeyboardInterrupt:
+        return INTERRUPTED

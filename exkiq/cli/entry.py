@@ -16,7 +16,6 @@ from exkiq.errors import ConfigError, ExkiqError
 
 FAILED = 1
 WRONG_USAGE = 2
-INTERRUPTED = 130  # what shells expect after SIGINT
 
 tree = typer.Typer(
     name="exkiq",

@@ -72,7 +72,10 @@ def _remove(node: Node, name: str) -> None:
 def transfer(
     way: Way, name: Annotated[str | None, typer.Argument(metavar="NAME", hidden=True)] = None
 ) -> None:
-    """Give leadership to the member NAME, or to the one that is caught up best."""
+    """Give leadership to the member NAME.
+
+    Without NAME it goes to the member that is caught up best.
+    """
     with way.node(CHANGE_SECONDS) as node:
         # by name also here: asked twice for anybody, leadership would move on
         name = name or _heir(_members(node))

@@ -23,7 +23,10 @@ PAGE_JOBS_MAX = 100  # of one answer: far below what fits a frame, unless argume
 
 @asks_a_node
 def status(way: Way, as_json: AsJson = False) -> None:
-    """Show the cluster, its members and its queues, as one node sees them."""
+    """Show the cluster, its members and its queues.
+
+    As the node that is asked sees them, also without a majority.
+    """
     with way.node() as node:
         answer = node.ask("status")
     if as_json:
@@ -39,7 +42,7 @@ def _show_cluster(answer: Mapping[str, Any]) -> None:
     cluster, raft = answer["cluster"], answer["raft"]
     show.facts(
         {
-            "cluster": f"{cluster['name']} ({cluster['id']})",
+            "cluster": f"{cluster['name']} ({cluster['id'] or 'not founded or joined yet'})",
             "leader": cluster["leader"] or "none",
             "term": cluster["term"],
             "commit index": raft["commit_index"],

@@ -45,4 +45,6 @@ def _checked(path: Path, secret: bytes) -> bytes:
         )
     if len(secret) > SECRET_BYTES_MAX:
         raise ValueError(f"{path} holds more than {SECRET_BYTES_MAX} bytes, that is no secret")
+    if b"\0" in secret:
+        raise ValueError(f"{path} holds a zero byte, which no environment variable can carry")
     return secret

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Callable
 
 from exkiq.clock import Clock
@@ -70,13 +71,20 @@ async def open_link(
             await _connect(address, opening)
         return await opened
     except (OSError, UnicodeError) as error:
-        reason = str(error) or f"no connection within {terms.timings.connect} s"
-        raise NoNodeError(f"nobody answers at {address}: {reason}") from error
+        raise NoNodeError(f"nobody answers at {address}: {_reason(error, terms)}") from error
     finally:
         opened.cancel()
         opening.abort("given up")
         if not opened.cancelled():
             opened.exception()  # seen, even if the connection failed first
+
+
+def _reason(error: OSError | UnicodeError, terms: Terms) -> str:
+    """Why, without the numbers and the address again."""
+    number = getattr(error, "errno", None)
+    if isinstance(number, int) and number > 0:
+        return os.strerror(number).lower()
+    return str(error) or f"no connection within {terms.timings.connect} s"
 
 
 async def _connect(address: str, opening: Opening) -> None:

@@ -70,6 +70,7 @@ class Link(asyncio.Protocol):
         self._decoder = FrameDecoder(seal=agreed.incoming)
         self._seal = agreed.outgoing
         self._is_choked = False
+        self._gone = asyncio.Event()
         self._timer: asyncio.TimerHandle | None = None
         self._silence = Silence(timings, self.last_heard)
         self._is_between_nodes = own.is_node and agreed.peer.is_node
@@ -149,11 +150,24 @@ class Link(asyncio.Protocol):
     def close(self, reason: str) -> None:
         """Write out what was sent, then close; `on_close` is called before this returns."""
         if self._end():
-            self._transport.close()
             self._timer = self._loop.call_later(self._timings.linger, self._transport.abort)
+            self._end_writing()
             self.on_close(self, reason)
 
+    async def wait_closed(self) -> None:
+        """Until the connection is gone: what was sent has arrived, or `timings.linger` passed."""
+        await self._gone.wait()
+
+    def _end_writing(self) -> None:
+        # Only our half: a socket that is closed while the peer still sends is reset, and a reset
+        # takes with it what the peer has not read yet. The peer closes its half in turn.
+        try:
+            self._transport.write_eof()
+        except OSError:
+            self._transport.abort()  # it is reset already
+
     def connection_lost(self, exc: Exception | None) -> None:
+        self._gone.set()
         was_open = self._end()
         if self._timer is not None:
             self._timer.cancel()

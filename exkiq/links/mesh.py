@@ -180,8 +180,6 @@ class Mesh:
 
     def _closed(self, link: Link, reason: str) -> None:
         name = link.peer.name
-        if self.links.get(name) is not link:
-            return
         del self.links[name]
         log.info("lost the link with %s: %s", name, reason)
         self._on_down(link, reason)
@@ -228,8 +226,11 @@ class Mesh:
     # ---- the end -------------------------------------------------------------------------------
 
     async def stop(self) -> None:
-        """Dial no more and close all links. May be called twice."""
+        """Dial no more, close all links, wait until they are gone. May be called twice."""
         self._is_stopped = True
         await self._tasks.stop()
-        for link in list(self.links.values()):
+        links = list(self.links.values())
+        for link in links:
             link.close("this node stops")
+        for link in links:
+            await link.wait_closed()

@@ -9,9 +9,9 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from enum import Enum
 from pathlib import Path
 from typing import Any, Protocol
@@ -67,6 +67,7 @@ class ChildPlan:
     concurrency: int
     sys_path: tuple[str, ...]
     cwd: str
+    environ: Mapping[str, str] = field(default_factory=dict)
 
     def command(self, descriptor: int) -> list[str]:
         config = ChildConfig(list(self.modules), self.loader, self.cwd, os.getpid())
@@ -151,6 +152,7 @@ class ChildProcess:
                     stderr=None,
                     pass_fds=(there.fileno(),),
                     cwd=self._plan.cwd,
+                    env={**os.environ, **self._plan.environ},
                     start_new_session=True,
                 )
             self._line, _ = await self._loop.create_unix_connection(

@@ -156,6 +156,7 @@ class Crew:
         if child.is_loaded or child.ending is not Ending.CRASH:
             self._placing.suspect(self._settling.died(child))
         else:
-            death = f"a child died while it imported APP: {child.exit_reason}"
+            modules = ", ".join(self._plan.modules)
+            death = f"a child died while it imported {modules}: {child.exit_reason}"
             self._could_not_start(child.fault or death)
         self._changed()

@@ -6,6 +6,7 @@ import importlib
 import sys
 import traceback
 from collections.abc import Sequence
+from types import ModuleType
 
 from exkiq.errors import ConfigError
 from exkiq.pool.error_text import clean, message_of, user_part
@@ -28,6 +29,14 @@ def load(modules: Sequence[str], loader: str, cwd: str) -> App:
     if not queues:
         raise ConfigError(f"{_names(modules)} defines no worker and no task")
     return app
+
+
+def import_module(name: str, cwd: str) -> ModuleType:
+    """A module of APP. Errors: ConfigError that names it, the cause and the user's line."""
+    try:
+        return importlib.import_module(name)
+    except (Exception, SystemExit) as error:  # user code runs at import
+        raise ConfigError(_why(error, (name,), cwd)) from error
 
 
 def _function(loader: str):  # type: ignore[no-untyped-def]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from enum import Enum
 
 from exkiq.clock import Clock
@@ -42,7 +42,8 @@ class Pool:
        only `abandon` breaks that, on purpose;
     4. `drain` lets jobs end, then hands back the rest; `stop` ends the children.
 
-    Everything is called on the node's loop; so is `report`, once a turn at most.
+    Everything is called on the node's loop; so is `report`, once a turn at most. `environ` is
+    what the children find in their environment besides, or instead of, what is in ours.
     """
 
     def __init__(
@@ -55,8 +56,9 @@ class Pool:
         clock: Clock,
         sys_path: Sequence[str],
         cwd: str,
+        environ: Mapping[str, str] | None = None,
     ) -> None:
-        plan = ChildPlan(app, loader, concurrency, tuple(sys_path), cwd)
+        plan = ChildPlan(app, loader, concurrency, tuple(sys_path), cwd, environ or {})
         self._phase = Phase.NEW
         self._reporter = Reporter(report)
         self._placing = Placing()

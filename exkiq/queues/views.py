@@ -20,6 +20,9 @@ Map: TypeAlias = dict[Value, Value]
 LIST_JOBS_MAX = 1_000
 """Jobs in one list: a page that people look through; ask again with an offset for more."""
 
+OFFSET_MAX = 1_000_000_000
+"""More jobs than any memory holds, and a number that every counter can carry."""
+
 LIST_BYTES_MAX = 4 * 1024 * 1024
 """Arguments and errors in one list: well below a frame, and 20 ms of encoding."""
 
@@ -95,7 +98,8 @@ def jobs_map(
     found = chain.from_iterable(_in_state(machine, queue, state) for state in states)
     page: list[Value] = []
     size = 0
-    for record in islice(found, offset, offset + min(limit, LIST_JOBS_MAX)):
+    first = min(offset, OFFSET_MAX)
+    for record in islice(found, first, first + min(limit, LIST_JOBS_MAX)):
         size += len(record.payload) + sum(len(line[1]) + len(line[2]) for line in record.errors)
         page.append(job_map(record) if size <= LIST_BYTES_MAX else _short_map(record))
     return page

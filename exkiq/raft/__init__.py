@@ -9,6 +9,7 @@
     standing     what those two read of this member
     messages     the engine's messages on the wire, checked
     journal      entries, term, vote and identity in SQLite
+    pieces       how much of a snapshot is on its way to a peer
     snapshot     the machine's bytes in one checked file
     gathering    operations that become one entry
     membership   changes of members: entries without pickle, one at a time

@@ -5,10 +5,10 @@ turns red when the pinned package changes:
 
     replaced while it is built   createJournal, Serializer, createPoller, PIPE_NOTIFIER_ENABLED
     overridden                   __doApplyCommand, __parseChangeClusterRequest,
-                                 _checkCommandsToApply
+                                 __applyLogEntries, _checkCommandsToApply
     read                         __raftLog, __commandsQueue, __noopIDx, __otherNodes,
                                  __raftState
-    read and set                 __raftElectionDeadline
+    read and set                 __raftElectionDeadline, __raftCommitIndex
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from typing import Any
 from pysyncobj import SyncObj, SyncObjConf, syncobj
 from pysyncobj.node import Node
 
+from exkiq.errors import LocalWireError
 from exkiq.raft.journal import Journal
 from exkiq.raft.membership import decode_change
 from exkiq.raft.snapshot import SnapshotStore
@@ -30,6 +31,7 @@ ELECTION_SECONDS_MIN = 0.25
 ELECTION_SECONDS_MAX = 0.5
 FALLBACK_SECONDS = 0.75  # a leader without a majority stops believing in itself
 BATCH_BYTES = 4 * 1024 * 1024  # above the largest entry: the engine miscounts what it must cut
+APPLY_BYTES_A_TURN = 1024 * 1024  # some ten thousand jobs, 0.1 s: heartbeats leave between turns
 COMPACT_ENTRIES = 100_000  # about a quarter of an hour at full load, groups of operations each
 _CANDIDATE = 1
 _DEADLINE = "_SyncObj__raftElectionDeadline"
@@ -119,6 +121,28 @@ class Engine(SyncObj):  # type: ignore[misc]  # the package has no types
             return None
         return ["add" if change.verb == "add" else "rem", change.name, Node(change.name)]
 
+    def _SyncObj__applyLogEntries(self) -> bool:  # noqa: N802
+        """Apply some of what is committed; the rest in the next turns."""
+        name = "_SyncObj__raftCommitIndex"
+        commit_index = getattr(self, name)
+        setattr(self, name, self._apply_until(commit_index))
+        try:
+            return bool(super()._SyncObj__applyLogEntries())
+        finally:
+            setattr(self, name, commit_index)
+
+    def _apply_until(self, commit_index: int) -> int:
+        """The last index of about `APPLY_BYTES_A_TURN`, of one entry at least."""
+        log = self._SyncObj__raftLog
+        place, room = self.raftLastApplied + 1 - log[0][1], APPLY_BYTES_A_TURN
+        count = commit_index - self.raftLastApplied
+        entries = log[place : place + count] if place >= 0 else []
+        for body, index, _ in entries:
+            room -= len(body)
+            if room <= 0:
+                return int(index)
+        return int(commit_index)
+
     def _checkCommandsToApply(self) -> None:  # noqa: N802
         self._exkiq_gather()
         super()._checkCommandsToApply()
@@ -127,7 +151,14 @@ class Engine(SyncObj):  # type: ignore[misc]  # the package has no types
 
     def append(self, command: bytes, on_denied: Callable[[Any, Any], None] | None = None) -> None:
         """Have `command`, its type byte in front, appended in this turn if we lead."""
+        if len(command) >= BATCH_BYTES:
+            raise LocalWireError(f"an entry of {len(command)} bytes would never be replicated")
         self._SyncObj__commandsQueue.put_nowait((command, on_denied))
+
+    @property
+    def is_behind(self) -> bool:
+        """Whether something is committed that a next turn has to apply."""
+        return bool(self.raftLastApplied < self.raftCommitIndex)
 
     @property
     def is_leader(self) -> bool:

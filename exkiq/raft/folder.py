@@ -29,7 +29,11 @@ class DataFolder:
         """Errors: ConfigError when it is in use or another node's; DataError when damaged."""
         self.path = path
         self._lock: IO[bytes] | None = None if path is None else _locked(path)
-        self.journal = Journal(None if path is None else path / "journal")
+        try:
+            self.journal = Journal(None if path is None else path / "journal")
+        except BaseException:
+            self._unlock()
+            raise
         self._take_identity(name, cluster, new_incarnation)
 
     def _take_identity(self, name: str, cluster: str, new_incarnation: str) -> None:
@@ -50,6 +54,9 @@ class DataFolder:
     def close(self) -> None:
         """Close the journal and free the lock. May be called twice."""
         self.journal.close()
+        self._unlock()
+
+    def _unlock(self) -> None:
         if self._lock is not None:
             self._lock.close()
             self._lock = None

@@ -139,6 +139,8 @@ class Journal:
 
     def deleteEntriesFrom(self, entryFrom: int) -> None:  # noqa: N802, N803 - the engine's names
         if entryFrom < len(self._entries):
+            if self._entries[entryFrom][1] <= self._commit_index:
+                raise self._damaged(f"committed entry {self._entries[entryFrom][1]} was to be cut")
             self._cut_rows_from(self._entries[entryFrom][1])
             del self._entries[entryFrom:]
 
@@ -216,6 +218,11 @@ class Journal:
             return self._entries[position][2]
         return None
 
+    def holds(self, entry: type_entry) -> bool:
+        """Whether this entry is in the log, or one that is committed in its place."""
+        _, index, term = entry
+        return index <= self._commit_index or self.term_at(index) == term
+
     def commit(self) -> None:
         """Put everything gathered on the disk; return when it is there.
 
@@ -279,12 +286,21 @@ class Journal:
 
         The engine throws the whole log away at a restart when its head differs from the
         snapshot's, which it does whenever a crash fell between the snapshot and the trim.
+
+        Errors: DataError when entries between the snapshot and the log are gone.
         """
         if not self._entries:
             return
         position = first[1] - self._entries[0][1]
+        if position < 0:
+            raise self._damaged(f"the snapshot ends before entry {self.first_index}, the oldest")
         if position > 0 and self._entries[position : position + 2] == [first, second]:
             self.deleteEntriesTo(position)
+
+    def must_be_whole(self) -> None:
+        """There is no snapshot. Errors: DataError when the log needs one."""
+        if self.first_index > 1:
+            raise self._damaged(f"the snapshot of what was before entry {self.first_index} is gone")
 
     def identity(self, key: str) -> bytes | None:
         """A fact about this node kept beside the log, None if it was never set."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import Any
 
 from exkiq.errors import RemoteWireError
+from exkiq.raft.membership import decode_change
 
 Message = dict[str, Any]
 
@@ -67,17 +68,20 @@ def _check_append(message: Message) -> None:
     entries = message.get("entries", [])
     if not isinstance(entries, list):
         raise RemoteWireError("append_entries: entries are no list")
-    message["entries"] = _entries(entries, message["prevLogIdx"] + 1)
+    message["entries"] = _entries(entries, message["prevLogIdx"] + 1, message["term"])
 
 
-def _entries(entries: list[Any], expected: int) -> list[tuple[bytes, int, int]]:
+def _entries(entries: list[Any], expected: int, term_max: int) -> list[tuple[bytes, int, int]]:
     checked = []
     for entry in entries:
         if not isinstance(entry, list) or len(entry) != 3:
             raise RemoteWireError("append_entries: an entry has three fields")
         body, index, term = entry
-        if not isinstance(body, bytes) or not body or index != expected or type(term) is not int:
+        if not isinstance(body, bytes) or not body or type(index) is not int or index != expected:
             raise RemoteWireError("append_entries: an entry that cannot be")
+        if type(term) is not int or not 0 <= term <= term_max:
+            raise RemoteWireError("append_entries: an entry of a term that cannot be")
+        decode_change(body)  # the engine decodes it after it has added it to the log
         checked.append((body, index, term))
         expected += 1
     return checked

@@ -11,8 +11,9 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from exkiq.errors import ExkiqError, NoQuorum, OutcomeUnknown, Unavailable
+from exkiq.errors import ExkiqError, JobTooLarge, NoQuorum, OutcomeUnknown, Unavailable
 from exkiq.machine.commands import peek_pid
+from exkiq.machine.limits import OP_BYTES_MAX
 from exkiq.machine.outcomes import Answer, Refused
 
 Outcome: TypeAlias = "Answer | Refused"
@@ -45,11 +46,13 @@ class Outbox:
     def add(self, op: bytes, deadline: float | None, done: Done | None) -> None:
         """Take an operation in. `deadline` in monotonic seconds, None keeps it for ever.
 
-        Errors: Unavailable when too much is waiting already.
+        Errors: Unavailable when too much is waiting already; JobTooLarge.
         """
         pid = peek_pid(op)
         if pid is None:
             raise ValueError("an operation without an id")
+        if len(op) > OP_BYTES_MAX:  # no leader would take it in, and nobody would say so
+            raise JobTooLarge(f"an operation of {len(op)} bytes is over {OP_BYTES_MAX}")
         if len(self._waiting) >= WAITING_MAX:
             raise Unavailable(f"{WAITING_MAX} operations wait for an outcome already")
         proposal = Proposal(op, done, deadline)

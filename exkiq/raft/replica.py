@@ -31,7 +31,6 @@ from exkiq.raft.membership import (
     MemberChanges,
     decode_change,
     encode_change,
-    follow_changes,
     is_done,
 )
 from exkiq.raft.outcomes import Done, Outbox
@@ -81,10 +80,15 @@ class Replica:
         self._listener, self._clock, self._send = listener, clock, send
         path = None if settings.folder is None else settings.folder / "snapshot"
         self.snapshots = SnapshotStore(
-            path, lambda: self.machine, self._members_after, self._install, work
+            path, journal, lambda: self.machine, self._install, work, clock.monotonic
         )
-        members = self._members_at_start(settings.members, self.snapshots.load())
-        standing = Standing(journal, clock.monotonic, lambda: self.leader is not None)
+        members = self.snapshots.members_at_start(settings.members)
+        standing = Standing(
+            journal,
+            clock.monotonic,
+            applied=lambda: self.machine.index,
+            has_leader=lambda: self.leader is not None,
+        )
         self._transport = EngineTransport(send, clock.monotonic, standing)
         self._engine = Engine(
             settings.name,
@@ -124,13 +128,6 @@ class Replica:
             self._timer.cancel()
         self._engine.destroy()
         self.journal.close()
-
-    def _members_at_start(self, founders: tuple[str, ...], snapshot: Snapshot | None) -> set[str]:
-        if snapshot is None:
-            return follow_changes(founders, self.journal[:])
-        # the engine compares the heads of log and snapshot at its first turn
-        self.journal.align(snapshot.previous, snapshot.last)
-        return {node.id for node in self._members_after(snapshot)}
 
     # ---- what the node asks ------------------------------------------------------------------
 
@@ -205,6 +202,7 @@ class Replica:
         if was_leader:
             soon = self._clock.monotonic() + HEIR_SECONDS * self._chance()
             self._engine.set_election(min(self._engine.election_at, soon))
+        self.snapshots.forget(Node(name))
 
     def receive(self, sender: str, message: list[Any]) -> None:
         """A RAFT or PROPOSE message of a member. Errors: RemoteWireError."""
@@ -220,6 +218,7 @@ class Replica:
     def _receive(self, sender: str, message: object) -> None:
         try:
             self._transport.receive(sender, message)
+            self.snapshots.must_have_loaded()
         except RemoteWireError:
             raise
         except Exception as error:  # noqa: BLE001 - whatever it is, the node stops
@@ -251,10 +250,13 @@ class Replica:
             self._transport.before_tick()
             self._engine.doTick(0)
             self._transport.after_tick()
+            self.snapshots.must_have_loaded()
             self._note_appended()
             self._notice_leadership()
             self._forward()
             self._sync_soon()
+            if self._engine.is_behind:
+                self.wake()
         except Exception as error:  # noqa: BLE001 - whatever it is, the node stops
             self._fail(error)
         self._last_turn = self._clock.monotonic()
@@ -349,6 +351,7 @@ class Replica:
             self._outbox.leader_changed()
             self._in_flight = 0
             self._changes.forget()
+            self.snapshots.forget()
             self.wake()
         self._seen = seen
         self._listener.leadership(self.leader, self.term)
@@ -385,7 +388,3 @@ class Replica:
     def _install(self, snapshot: Snapshot) -> None:
         self.machine = snapshot.machine
         self._listener.installed()
-
-    def _members_after(self, snapshot: Snapshot) -> list[Any]:
-        entries = [entry for entry in self.journal[:] if entry[1] > snapshot.last[1]]
-        return [Node(name) for name in sorted(follow_changes(snapshot.machine.members, entries))]

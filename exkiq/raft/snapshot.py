@@ -15,7 +15,7 @@ from __future__ import annotations
 import hashlib
 import os
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from concurrent.futures import Future
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,16 +23,19 @@ from typing import Any, Protocol
 
 import msgpack
 from pysyncobj.config import SERIALIZER_STATE
+from pysyncobj.node import Node
 
 from exkiq.errors import DataError
 from exkiq.machine import Machine, encode_snapshot
 from exkiq.machine.limits import FRAME_BYTES_MAX
-from exkiq.raft.journal import type_entry
+from exkiq.raft.journal import Journal, type_entry
+from exkiq.raft.membership import follow_changes
 from exkiq.telemetry import log
 
 MAGIC = b"exkiqsn1"
 CHUNK_BYTES = 256 * 1024  # well under a frame, so that heartbeats pass between chunks
 RECEIVED_BYTES_MAX = 1024 * FRAME_BYTES_MAX  # 16 GiB: no peer can fill the disk without end
+FAILED_PAUSE_SECONDS = 30.0  # a full disk is full in the next turn too, and a capture costs time
 
 
 class Work(Protocol):
@@ -90,25 +93,35 @@ class SnapshotStore:
     def __init__(
         self,
         path: Path | None,
+        journal: Journal,
         machine: Callable[[], Machine],
-        members: Callable[[Snapshot], list[Any]],
         install: Callable[[Snapshot], None],
         work: Work,
+        now: Callable[[], float],
     ) -> None:
+        if (path is None) != (journal.path is None):
+            raise ValueError(
+                "a log on disk would be trimmed to a snapshot that is not, or the like"
+            )
         self.path = path
         self.failures = 0
-        self._machine, self._members, self._install, self._work = machine, members, install, work
+        self._load_failure: Exception | None = None
+        self._journal, self._now = journal, now
+        self._pause_until = now()
+        self._machine, self._install, self._work = machine, install, work
         self._in_memory: bytes | None = None
         self._running: Future[bytes | None] | None = None
         self._running_id = 0
         self._outgoing: dict[Any, tuple[bytes, int]] = {}
         self._incoming: bytearray | None = None
-        self._checked: Snapshot | None = None
+        self._checked: Snapshot | None = None  # received, and not loaded yet
+        self._founders: tuple[str, ...] = ()
+        self._at_start: Snapshot | None = None  # read, and not loaded yet
 
     # ---- what the engine calls ---------------------------------------------------------------
 
     def serialize(self, data: tuple[Any, type_entry, type_entry, Any], id_: int) -> None:
-        if self._running is not None:
+        if self._running is not None or self._now() < self._pause_until:
             return
         _, last, previous, _ = data
         capture = self._machine().capture()
@@ -135,23 +148,34 @@ class SnapshotStore:
             if self.path is not None:
                 self.path.with_suffix(".next").replace(self.path)
                 _sync_folder(self.path.parent)
-        except OSError as error:
+        except Exception as error:  # noqa: BLE001 - the log is whole, so the node goes on without
             self.failures += 1
+            self._pause_until = self._now() + FAILED_PAUSE_SECONDS
             log.error("a snapshot could not be written: %s; the log keeps growing", error)
             return SERIALIZER_STATE.FAILED, self._running_id
         return SERIALIZER_STATE.SUCCESS, self._running_id
 
     def deserialize(self) -> tuple[None, type_entry, type_entry, list[Any]]:
-        snapshot = self._checked if self._checked is not None else self.load()
-        self._checked = None
+        """Hand the state over. What goes wrong is kept: the engine would go on half loaded."""
+        try:
+            return self._deserialize()
+        except Exception as error:
+            self._load_failure = error
+            raise
+
+    def _deserialize(self) -> tuple[None, type_entry, type_entry, list[Any]]:
+        received, self._checked = self._checked, None
+        at_start, self._at_start = self._at_start, None
+        snapshot = received or at_start or self.load()
         if snapshot is None:
             raise DataError("there is no snapshot to load")
+        # of a log that is about to be thrown away no change of members counts
+        names = self._members_after(snapshot, self._journal[:] if received is None else [])
         self._install(snapshot)
-        return None, snapshot.last, snapshot.previous, self._members(snapshot)
+        return None, snapshot.last, snapshot.previous, [Node(name) for name in sorted(names)]
 
     def getTransmissionData(self, transmissionID: Any) -> tuple[bytes, bool, bool] | None:  # noqa: N802, N803
-        if self._running is not None:
-            return None
+        # While the next one is being written the present one serves: it is replaced at once.
         data, offset = self._outgoing.get(transmissionID) or (self._newest(), 0)
         if data is None:
             return None
@@ -180,9 +204,41 @@ class SnapshotStore:
         return self._accept(received)
 
     def cancelTransmisstion(self, id_: Any) -> None:  # noqa: N802 - the engine spells it so
-        self._outgoing.pop(id_, None)
+        """Said of every peer that is hidden for a while; `forget` is for those that are gone."""
 
     # ---- ours --------------------------------------------------------------------------------
+
+    def forget(self, peer: Any = None) -> None:
+        """Nothing more goes to this peer, or to any: its link is down, or we lead no more."""
+        if peer is None:
+            self._outgoing.clear()
+        else:
+            self._outgoing.pop(peer, None)
+
+    def must_have_loaded(self) -> None:
+        """Raise what went wrong while a state was loaded: the engine goes on without it."""
+        if self._load_failure is not None:
+            raise self._load_failure
+
+    def members_at_start(self, founders: Iterable[str]) -> set[str]:
+        """The members as of the newest entry; log and snapshot are made to fit before.
+
+        Errors: DataError when something between them is gone or damaged.
+        """
+        self._founders = tuple(founders)
+        snapshot = self.load()
+        if snapshot is None:
+            self._journal.must_be_whole()
+            return follow_changes(self._founders, self._journal[:])
+        # the engine compares the heads of log and snapshot at its first turn
+        self._journal.align(snapshot.previous, snapshot.last)
+        self._at_start = snapshot
+        return self._members_after(snapshot, self._journal[:])
+
+    def _members_after(self, snapshot: Snapshot, entries: Iterable[type_entry]) -> set[str]:
+        later = (entry for entry in entries if entry[1] > snapshot.last[1])
+        known = snapshot.machine.members or self._founders  # none: the cluster is not founded yet
+        return follow_changes(known, later)
 
     def load(self) -> Snapshot | None:
         """The newest snapshot, checked; None if there is none. Errors: DataError."""
@@ -204,8 +260,10 @@ class SnapshotStore:
             self.failures += 1
             log.error("%s; it is not used", error)
             return False
-        if snapshot.last[1] <= self._machine().index:
-            return False  # older than what is applied here: loading it would go back in time
+        if snapshot.last[1] <= self._machine().index or self._journal.holds(snapshot.last):
+            # Loading it would go back in time, or throw away entries behind it that were vouched
+            # for; what is missing here comes with the next entries.
+            return False
         if self.path is None:
             self._in_memory = received
         else:

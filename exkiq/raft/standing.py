@@ -17,9 +17,15 @@ class Standing:
     engine: Engine
 
     def __init__(
-        self, journal: Journal, now: Callable[[], float], has_leader: Callable[[], bool]
+        self,
+        journal: Journal,
+        now: Callable[[], float],
+        *,
+        applied: Callable[[], int],
+        has_leader: Callable[[], bool],
     ) -> None:
-        self._journal, self._now, self._has_leader = journal, now, has_leader
+        self._journal, self._now = journal, now
+        self._applied, self._has_leader = applied, has_leader
 
     @property
     def term(self) -> int:
@@ -53,7 +59,8 @@ class Standing:
 
     @property
     def commit_index(self) -> int:
-        return self._journal.commit_index
+        """What is applied or committed may never be cut."""
+        return max(self._journal.commit_index, self._applied())
 
     def term_at(self, index: int) -> int | None:
         """Term of the entry there, None when we have none."""

@@ -16,6 +16,7 @@ from pysyncobj.transport import Transport
 from exkiq.raft.campaign import Campaign
 from exkiq.raft.guard import Appending, Guard, step_down
 from exkiq.raft.messages import Message, from_wire
+from exkiq.raft.pieces import Pieces
 from exkiq.raft.standing import Standing
 from exkiq.wire.messages import Kind
 
@@ -28,7 +29,7 @@ class EngineTransport(Transport):  # type: ignore[misc]  # the engine has no typ
 
     Duties: hold answers back until they are durable; keep the engine's own forwarding of
     commands off the wire; hand messages in through the guard; show the engine its peers only
-    when it may campaign or leads.
+    when it may campaign or leads, and send no more of a snapshot than a peer takes.
     """
 
     def __init__(
@@ -38,6 +39,7 @@ class EngineTransport(Transport):  # type: ignore[misc]  # the engine has no typ
         self._send, self._now, self._view = send, now, view
         self._guard = Guard()
         self._campaign = Campaign()
+        self._pieces = Pieces()
         self._appending: Appending | None = None
         self._has_answered = False
         self._held: list[tuple[str, list[Any]]] = []
@@ -62,11 +64,18 @@ class EngineTransport(Transport):  # type: ignore[misc]  # the engine has no typ
                 # Without a snapshot to send the engine would repeat this for a whole period.
                 # It stops at a peer that is gone; the peer is shown again in the next turn.
                 self._hide(node.id)
+            elif "serialized" in message:
+                self._count_piece(node.id, is_last=message["serialized"][2])
             message = self._guard.stamp_append(node.id, message)
         elif kind == "next_node_idx":
             self._has_answered = True
             message = self._guard.stamp_answer(message, self._appending, self._view)
         return self._post(node.id, message)
+
+    def _count_piece(self, name: str, *, is_last: bool) -> None:
+        # at the last one the engine has to come to its note of that
+        if self._pieces.sent(name, self._now()) and not is_last:
+            self._hide(name)
 
     def destroy(self) -> None:
         self._held.clear()
@@ -82,14 +91,13 @@ class EngineTransport(Transport):  # type: ignore[misc]  # the engine has no typ
 
     def before_tick(self) -> None:
         """Show the engine its peers, or hide them; ask for pre-votes when patience is over."""
-        view, campaign = self._view, self._campaign
+        view, campaign, now = self._view, self._campaign, self._now()
         if view.is_leader or campaign.is_open or (view.is_candidate and not view.is_patience_over):
-            for name in self._connected - self._shown:
+            for name in self._connected - self._shown - self._pieces.full(now):
                 self._show(name)
             return
         for name in list(self._shown):
             self._hide(name)
-        now = self._now()
         if view.voters and view.is_patience_over and campaign.may_ask(now):
             question = campaign.ask(view, now)
             for name in sorted(view.voters & self._connected):
@@ -110,10 +118,12 @@ class EngineTransport(Transport):  # type: ignore[misc]  # the engine has no typ
 
     def peer_up(self, name: str) -> None:
         """A link to this member is up; the engine sees it when it may."""
+        self._pieces.forget(name)
         self._connected.add(name)
 
     def peer_down(self, name: str, was_leader: bool) -> None:
         """The link to this member is gone."""
+        self._pieces.forget(name)
         self._connected.discard(name)
         self._hide(name)
         if was_leader:
@@ -151,6 +161,8 @@ class EngineTransport(Transport):  # type: ignore[misc]  # the engine has no typ
             self._campaign.count(sender, answer, self._view.voters)
 
     def _admit(self, sender: str, message: Message) -> None:
+        if message["type"] == "next_node_idx":
+            self._pieces.taken(sender)
         verdict = self._guard.admit(sender, message, self._view)
         if verdict.deliver is not None:
             self._deliver(sender, verdict.deliver, verdict.appending)

@@ -18,6 +18,7 @@ from exkiq import Client
 from exkiq.errors import ExkiqError
 
 ROOT = Path(__file__).resolve().parents[2]
+APP = "tests.cluster.jobs"
 
 
 def free_ports(count: int) -> list[int]:
@@ -48,8 +49,10 @@ def until(condition: Callable[[], Any], seconds: float = 20.0, what: str = "it")
 class Cluster:
     """Some nodes; `options` go to every `exkiq start`."""
 
-    def __init__(self, folder: Path, count: int = 3, *options: str, mdns: bool = False) -> None:
-        self.folder, self.options, self.mdns = folder, options, mdns
+    def __init__(
+        self, folder: Path, count: int = 3, *options: str, mdns: bool = False, app: str = APP
+    ) -> None:
+        self.folder, self.options, self.mdns, self.app = folder, options, mdns, app
         self.names = [f"n{number}" for number in range(1, count + 1)]
         self.ports = dict(zip(self.names, free_ports(count), strict=True))
         self.processes: dict[str, subprocess.Popen[bytes]] = {}
@@ -63,7 +66,7 @@ class Cluster:
 
     def _spawn(self, name: str) -> subprocess.Popen[bytes]:
         peers = [f"127.0.0.1:{port}" for other, port in self.ports.items() if other != name]
-        command = [sys.executable, "-m", "exkiq", "start", "tests.cluster.jobs", "--name", name]
+        command = [sys.executable, "-m", "exkiq", "start", self.app, "--name", name]
         command += ["--cluster", "acceptance", "--processes", "1"]
         command += ["--data-dir", str(self.folder / name), "--join-wait", "1"]
         command += ["--bootstrap-expect", str(self.expect), *self.options]
@@ -146,9 +149,11 @@ class Cluster:
 
 
 @contextmanager
-def cluster(folder: Path, count: int = 3, *options: str, mdns: bool = False) -> Iterator[Cluster]:
+def cluster(
+    folder: Path, count: int = 3, *options: str, mdns: bool = False, app: str = APP
+) -> Iterator[Cluster]:
     """A cluster that is up and has a leader; its logs are shown when the test fails."""
-    made = Cluster(folder, count, *options, mdns=mdns)
+    made = Cluster(folder, count, *options, mdns=mdns, app=app)
     try:
         made.start()
         made.wait_ready()

@@ -28,7 +28,17 @@ CODE_LOADERS = ("pickle", "cPickle", "_pickle", "dill", "cloudpickle", "marshal"
 VAGUE_NAMES = ("utils", "util", "helpers", "helper", "common", "misc", "manager", "core")
 
 # Tests of these rooms run in real processes or over real sockets and may wait for them.
-REAL_TIME_TESTS = ("api", "cli", "cluster", "discovery", "links", "pool", "readme", "server")
+REAL_TIME_TESTS = (
+    "api",
+    "cli",
+    "cluster",
+    "discovery",
+    "links",
+    "pool",
+    "readme",
+    "rows",
+    "server",
+)
 
 Fault = tuple[int, str]
 

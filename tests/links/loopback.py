@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from dataclasses import replace
 
 import pytest
@@ -18,6 +18,18 @@ from exkiq.wire import Hello
 CALM = Timings(redial=0.1, refused_redial=0.1, linger=0.1)
 QUICK = Timings(ping=0.03, handshake=0.2, redial=0.1, refused_redial=0.1, linger=0.1)
 SECRET = b"correct horse battery staple"
+
+
+_started: list[Peer] = []
+
+
+async def and_stop_all(work: Coroutine[object, object, None]) -> None:
+    """Runs `work`; a test that fails half-way leaves nothing open."""
+    try:
+        await work
+    finally:
+        while _started:
+            await _started.pop().stop()
 
 
 class Peer:
@@ -38,6 +50,7 @@ class Peer:
         self.strangers: list[Hello] = []
         self.clients: list[Link] = []
         self.answer: Callable[[Link, list], None] = lambda link, message: None
+        _started.append(self)
         clock = SystemClock()
         complaints = Complaints(clock)
         shared = {
@@ -95,8 +108,8 @@ class Peer:
         await self.mesh.stop()
         for link in self.clients:
             link.close("the test is over")
-        # Transports close in the loop's next turns.
-        await asyncio.sleep(0.01)
+            await link.wait_closed()
+        await asyncio.sleep(0.005)  # other transports close in the loop's next turns
 
 
 CLIENT = Hello("client", "c", cluster="")

@@ -92,20 +92,21 @@ def test_a_closed_link_sends_nothing_and_says_so_once(run):
 
 
 def test_what_was_sent_before_a_close_arrives(run):
-    """The last answer before a shutdown would be lost."""
+    """The last messages of a node that drains would be lost to a reset."""
 
     async def work() -> None:
-        one, two = await Peer("n1").start(), await Peer("n2").start()
+        one = await Peer("n1", timings=Timings(ping=0.001, silent_max=10_000)).start()
+        two = await Peer("n2", timings=Timings(ping=0.001, silent_max=10_000)).start()
         one.mesh.sight(two.address)
         await until(lambda: one.linked() and two.linked())
         link = one.mesh.links["n2"]
 
         link.send([int(Kind.PROPOSE), [b"x" * 15_000_000]])
         link.send([int(Kind.LEAVE), "n1"])
-        link.close("bye")
+        await one.mesh.stop()
+
         await until(lambda: len(two.messages) == 2)
-        await one.stop()
-        await two.stop()
+        assert two.messages[1] == ("n1", [Kind.LEAVE, "n1"])
 
     run(work())
 

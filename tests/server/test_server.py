@@ -39,6 +39,9 @@ class PretendLink:
         self.news.set()
         return self.is_open
 
+    def close(self, reason: str) -> None:
+        self.is_open = False
+
     async def until_sent(self, count: int) -> None:
         while len(self.sent) < count:
             self.news.clear()

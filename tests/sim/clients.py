@@ -1,0 +1,200 @@
+"""Clients: open loop, retries of the same operation through other nodes, a history of it all."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from random import Random
+from typing import Any
+
+from exkiq.errors import ExkiqError, NoQuorum, Unavailable
+from exkiq.machine import Spec, commands
+from exkiq.machine.outcomes import Refused
+from tests.sim.clock import Scheduler
+from tests.sim.node import SimNode
+
+PATIENCE = 2.0  # of one attempt
+ATTEMPTS_MAX = 8
+
+
+@dataclass(eq=False)
+class Command:
+    """One thing that a client wants, and what it was told."""
+
+    kind: str
+    pid: bytes
+    op: bytes
+    ids: list[str]
+    invoked: float
+    is_acknowledged: bool = False
+    answer: Any = None
+    attempts: int = 0
+    open_attempts: int = 0
+    maybe_done: bool = False  # one attempt's outcome is unknown
+    surely_not: ExkiqError | None = None
+
+
+@dataclass
+class Load:
+    """What is asked, how often."""
+
+    rate: float = 20.0  # commands a second
+    bulk: int = 20
+    kinds: dict[str, float] = field(
+        default_factory=lambda: {
+            "single": 10,
+            "bulk": 2,
+            "unique": 2,
+            "delayed": 3,
+            "cancel": 2,
+            "pause": 0.5,
+            "retry": 0.5,
+            "clear": 0.1,
+        }
+    )
+
+
+class Clients:
+    """All clients of a run."""
+
+    def __init__(
+        self,
+        scheduler: Scheduler,
+        chance: Random,
+        load: Load,
+        nodes: Callable[[], dict[str, SimNode]],
+        names: tuple[str, ...],
+        delay: float,
+        told: Callable[[Command, str], None],
+    ) -> None:
+        self.commands: list[Command] = []
+        self.is_open = True
+        self._scheduler, self._chance, self._load = scheduler, chance, load
+        self._nodes, self._names, self._delay, self._told = nodes, names, delay, told
+        self._ids: list[str] = []
+        self._paused: list[str] = []
+
+    def start(self) -> None:
+        self._next()
+
+    def stop(self) -> None:
+        """Nothing new; what was paused goes on."""
+        self.is_open = False
+
+    def resume_all(self) -> None:
+        for queue in ("default", "mail"):
+            self._ask("resume", lambda pid, q=queue: commands.resume(pid, q), [])
+
+    @property
+    def waiting(self) -> int:
+        return sum(command.open_attempts for command in self.commands)
+
+    def _next(self) -> None:
+        if self.is_open:
+            self._scheduler.after(self._chance.expovariate(self._load.rate), self._next)
+            kinds = self._load.kinds
+            kind = self._chance.choices(list(kinds), list(kinds.values()))[0]
+            getattr(self, f"_{kind}")()
+
+    # ---- what is asked -----------------------------------------------------------------------
+
+    def _single(self) -> None:
+        self._enqueue("single", 1)
+
+    def _bulk(self) -> None:
+        self._enqueue("bulk", self._chance.randint(2, self._load.bulk))
+
+    def _delayed(self) -> None:
+        self._enqueue("delayed", 1, delay_ms=self._chance.randint(1, 1500))
+
+    def _unique(self) -> None:
+        is_again = self._ids and self._chance.random() < 0.5
+        ids = [self._chance.choice(self._ids)] if is_again else None
+        self._enqueue("unique", 1, ids=ids, is_unique=True)
+
+    def _enqueue(
+        self, kind: str, count: int, *, ids: list[str] | None = None, **options: Any
+    ) -> None:
+        first = len(self._ids)
+        names = ids or [f"job-{first + number}" for number in range(count)]
+        if ids is None:
+            self._ids.extend(names)
+        queue = "default" if self._chance.random() < 0.7 else "mail"
+        retries = self._chance.randint(0, 3)
+        spec = Spec("m:t", queue, self._chance.choice((0, 0, 0, 5)), retries, 0, 3)
+        payloads = [b"x" * self._chance.randint(0, 60)] * len(names)
+        self._ask(kind, lambda pid: commands.enqueue(pid, spec, names, payloads, **options), names)
+
+    def _cancel(self) -> None:
+        if self._ids:
+            name = self._chance.choice(self._ids[-20:])
+            self._ask("cancel", lambda pid: commands.cancel(pid, name), [])
+
+    def _pause(self) -> None:
+        queue = self._chance.choice(("default", "mail"))
+        self._ask("pause", lambda pid: commands.pause(pid, queue), [])
+        self._scheduler.after(self._chance.uniform(0.1, 1.0), self._resume, queue)
+
+    def _resume(self, queue: str) -> None:
+        self._ask("resume", lambda pid: commands.resume(pid, queue), [])
+
+    def _retry(self) -> None:
+        self._ask("retry", commands.retry, [])
+
+    def _clear(self) -> None:
+        self._ask("clear", lambda pid: commands.clear(pid, "mail"), [])
+
+    # ---- attempts ----------------------------------------------------------------------------
+
+    def _ask(self, kind: str, make: Callable[[bytes], bytes], ids: list[str]) -> None:
+        pid = b"client" + len(self.commands).to_bytes(6, "big")
+        command = Command(kind, pid, make(pid), ids, self._scheduler.now)
+        self.commands.append(command)
+        self._attempt(command)
+
+    def _attempt(self, command: Command) -> None:
+        command.attempts += 1
+        command.open_attempts += 1
+        name = self._chance.choice(self._names)
+        state = {"is_over": False}
+
+        def over(outcome: Any) -> None:
+            if not state["is_over"]:
+                state["is_over"] = True
+                command.open_attempts -= 1
+                self._outcome(command, outcome)
+
+        self._scheduler.after(PATIENCE + 1.0, over, None)
+        node = self._nodes().get(name)
+        if node is None:
+            self._scheduler.after(self._delay, over, Unavailable("refused connection"))
+            return
+
+        def tell(outcome: Any) -> None:
+            self._acknowledge_at_node(command, outcome)
+            self._scheduler.after(self._delay * self._chance.random(), over, outcome)
+
+        due = self._scheduler.now + self._delay * self._chance.random()
+        self._scheduler.at(due, node.host, node.ask, command.op, PATIENCE, tell)
+
+    def _acknowledge_at_node(self, command: Command, outcome: Any) -> None:
+        """The check counts what the node says, also when the client never hears it."""
+        if not isinstance(outcome, ExkiqError | Refused):
+            command.is_acknowledged = True
+            self._told(command, "acknowledged")
+
+    def _outcome(self, command: Command, outcome: Any) -> None:
+        if isinstance(outcome, NoQuorum | Unavailable) and not command.maybe_done:
+            command.surely_not = outcome
+        elif outcome is None or isinstance(outcome, ExkiqError):
+            command.maybe_done = True
+        if outcome is None or isinstance(outcome, ExkiqError):
+            if command.attempts < ATTEMPTS_MAX:
+                self._scheduler.after(0.05 + 0.2 * self._chance.random(), self._again, command)
+            return
+        command.answer = outcome
+        command.maybe_done = True
+
+    def _again(self, command: Command) -> None:
+        command.surely_not = None if command.maybe_done else command.surely_not
+        self._attempt(command)

@@ -1,0 +1,116 @@
+"""A pretend pool: jobs that take virtual time and succeed, fail, crash, dawdle or haunt."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from random import Random
+
+from exkiq.pool import Assignment, Report
+from tests.sim.clock import Handle, Host
+
+
+@dataclass(frozen=True)
+class Habits:
+    """How jobs behave: shares of all runs, and seconds."""
+
+    slots: int = 4
+    seconds: float = 0.05
+    fails: float = 0.1
+    crashes: float = 0.03
+    is_slow: float = 0.03
+    slow_seconds: float = 3.0
+    haunts: float = 0.3  # of those abandoned: go on, and report when their session is over
+    checkpoints: float = 0.05
+
+
+@dataclass(eq=False)
+class Run:
+    """A line of the ledger: one execution."""
+
+    node: str
+    life: int
+    id: str
+    fence: int
+    started: float
+    started_ms: int
+    ended: float | None = None
+    is_zombie: bool = False
+
+
+class PretendPool:
+    """The `Runner` of a node. Everything it runs is in `ledger`."""
+
+    def __init__(
+        self, host: Host, chance: Random, habits: Habits, ledger: Callable[[Run], None]
+    ) -> None:
+        self._host, self._chance, self._habits, self._ledger = host, chance, habits, ledger
+        self.report: Callable[[Report], None] = lambda _: None
+        self.runs: dict[tuple[str, int], tuple[Run, Handle]] = {}
+        self.most = 0
+        self._open: Report | None = None
+
+    @property
+    def free(self) -> int:
+        return self._habits.slots - len(self.runs)
+
+    def run(self, assignments: list[Assignment]) -> None:
+        for job in assignments:
+            run = Run(
+                self._host.name,
+                self._host.life,
+                job.id,
+                job.fence,
+                self._host.local,
+                self._host.now_ms(),
+            )
+            self._ledger(run)
+            handle = self._host.call_later(self._seconds(), self._finish, run, job)
+            self.runs[(job.id, job.fence)] = run, handle
+        self.most = max(self.most, len(self.runs))
+
+    def abandon(self) -> None:
+        for run, handle in self.runs.values():
+            if self._chance.random() < self._habits.haunts:
+                run.is_zombie = True
+            else:
+                handle.cancel()
+                run.ended = self._host.local
+        self.runs.clear()
+        self._open = None
+
+    def _seconds(self) -> float:
+        habits = self._habits
+        mean = habits.slow_seconds if self._chance.random() < habits.is_slow else habits.seconds
+        return self._chance.expovariate(1 / mean)
+
+    def _finish(self, run: Run, job: Assignment) -> None:
+        self.runs.pop((run.id, run.fence), None)
+        run.ended = self._host.local
+        report, dice, habits = self._report(), self._chance.random(), self._habits
+        if dice < habits.checkpoints:
+            report.checkpoints.append((run.id, run.fence, b"\x01"))
+        if dice < habits.crashes:
+            report.lost.append((run.id, run.fence))
+        elif dice < habits.crashes + habits.fails:
+            verdict = ["retry", self._chance.choice((0, 20, 300))]
+            decision = verdict if job.attempt <= job.retries else ["failed"]
+            error = ["RuntimeError", "pretended", ""]
+            report.failed.append([run.id, run.fence, decision, error, 1])
+        else:
+            done = report.done
+            done.ids.append(run.id)
+            done.fences.append(run.fence)
+            done.values.append(None)
+            done.run_ms.append(1)
+
+    def _report(self) -> Report:
+        if self._open is None:
+            self._open = Report()
+            self._host.call_soon(self._flush)
+        return self._open
+
+    def _flush(self) -> None:
+        report, self._open = self._open, None
+        if report is not None:
+            self.report(report)
