@@ -5,8 +5,11 @@
     engine       the only file that touches the engine's private names
     transport    the engine's messages out and in; answers wait for the disk
     guard        which messages may reach the engine, and in which form (pure)
+    campaign     who may campaign: pre-vote (pure)
+    standing     what those two read of this member
     messages     the engine's messages on the wire, checked
     journal      entries, term, vote and identity in SQLite
+    pieces       how much of a snapshot is on its way to a peer
     snapshot     the machine's bytes in one checked file
     gathering    operations that become one entry
     membership   changes of members: entries without pickle, one at a time

@@ -7,7 +7,8 @@ turns red when the pinned package changes:
     overridden                   __doApplyCommand, __parseChangeClusterRequest,
                                  __applyLogEntries, _checkCommandsToApply
     read                         __raftLog, __commandsQueue, __noopIDx, __otherNodes,
-                                 __raftElectionDeadline, __raftCommitIndex
+                                 __raftState
+    read and set                 __raftElectionDeadline, __raftCommitIndex
 """
 
 from __future__ import annotations
@@ -32,6 +33,8 @@ FALLBACK_SECONDS = 0.75  # a leader without a majority stops believing in itself
 BATCH_BYTES = 4 * 1024 * 1024  # above the largest entry: the engine miscounts what it must cut
 APPLY_BYTES_A_TURN = 1024 * 1024  # some ten thousand jobs, 0.1 s: heartbeats leave between turns
 COMPACT_ENTRIES = 100_000  # about a quarter of an hour at full load, groups of operations each
+_CANDIDATE = 1
+_DEADLINE = "_SyncObj__raftElectionDeadline"
 NEVER_SECONDS = 10 * 365 * 24 * 3600.0
 
 
@@ -180,7 +183,15 @@ class Engine(SyncObj):  # type: ignore[misc]  # the package has no types
         """The other voters, as of the newest entry in the log."""
         return frozenset(node.id for node in self._SyncObj__otherNodes)
 
-    def postpone_election(self, until: float) -> None:
-        """Do not campaign before `until` (monotonic seconds)."""
-        name = "_SyncObj__raftElectionDeadline"
-        setattr(self, name, max(getattr(self, name), until))
+    @property
+    def is_candidate(self) -> bool:
+        return int(self._SyncObj__raftState) == _CANDIDATE
+
+    @property
+    def election_at(self) -> float:
+        """When patience with a leader that is not heard ends, in monotonic seconds."""
+        return float(getattr(self, _DEADLINE))
+
+    def set_election(self, at: float) -> None:
+        """Set that time."""
+        setattr(self, _DEADLINE, at)

@@ -1,4 +1,4 @@
-"""The engine's messages on the wire: which there are, and which fields each must have.
+"""The engine's messages and ours beside them: which there are, and which fields each must have.
 
 Anything else closes the link it came on: the engine reads fields without asking.
 """
@@ -13,8 +13,16 @@ from exkiq.raft.membership import decode_change
 Message = dict[str, Any]
 
 _FIELDS: dict[str, dict[str, type | tuple[type, ...]]] = {
-    "append_entries": {"term": int, "commit_index": int},
-    "next_node_idx": {"next_node_idx": int, "reset": bool, "success": bool},
+    "append_entries": {"term": int, "commit_index": int, "seq": int},
+    "next_node_idx": {
+        "next_node_idx": int,
+        "reset": bool,
+        "success": bool,
+        "term": int,
+        "seq": int,
+    },
+    "pre_vote": {"term": int, "last_log_index": int, "last_log_term": int, "round": int},
+    "pre_vote_answer": {"term": int, "round": int, "granted": bool},
     "request_vote": {"term": int, "last_log_index": int, "last_log_term": int},
     "response_vote": {"term": int},
     "timeout_now": {"term": int},

@@ -35,10 +35,12 @@ from exkiq.raft.membership import (
 )
 from exkiq.raft.outcomes import Done, Outbox
 from exkiq.raft.snapshot import Snapshot, SnapshotStore, Work
-from exkiq.raft.transport import DecidedLog, EngineTransport
+from exkiq.raft.standing import Standing
+from exkiq.raft.transport import EngineTransport
 from exkiq.telemetry import log
 from exkiq.wire.messages import Kind
 
+HEIR_SECONDS = 0.05  # who lost its link to the leader waits up to this, by chance, then asks
 TICK_SECONDS = 0.025  # half a heartbeat
 OUTBOX_TICKS = 10  # deadlines of callers are looked at this seldom: it costs a pass over all
 HANDOVER_SECONDS = 0.5  # no intake for so long at most, then the old leader goes on
@@ -82,8 +84,13 @@ class Replica:
             path, journal, lambda: self.machine, self._install, work, clock.monotonic
         )
         members = self.snapshots.members_at_start(settings.members)
-        log_view = DecidedLog(journal, lambda: self.machine.index)
-        self._transport = EngineTransport(send, log_view, clock.monotonic)
+        standing = Standing(
+            journal,
+            clock.monotonic,
+            applied=lambda: self.machine.index,
+            has_leader=lambda: self.leader is not None,
+        )
+        self._transport = EngineTransport(send, clock.monotonic, standing)
         self._engine = Engine(
             settings.name,
             sorted(members - {settings.name}),
@@ -93,6 +100,7 @@ class Replica:
             self._apply,
             self._gather,
         )
+        standing.engine = self._engine
         self._outbox = Outbox()
         self._gathering = Gathering()
         self._in_flight = 0  # index of the entry that is not applied yet, 0 for none
@@ -191,7 +199,12 @@ class Replica:
         self.wake()
 
     def peer_down(self, name: str) -> None:
-        self._transport.peer_down(name)
+        """The link to this member is gone; if it led, the next election comes soon."""
+        was_leader = name == self._engine.leader
+        self._transport.peer_down(name, was_leader)
+        if was_leader:
+            soon = self._clock.monotonic() + HEIR_SECONDS * self._chance()
+            self._engine.set_election(min(self._engine.election_at, soon))
         self.snapshots.forget(Node(name))
 
     def receive(self, sender: str, message: list[Any]) -> None:
@@ -207,8 +220,7 @@ class Replica:
 
     def _receive(self, sender: str, message: object) -> None:
         try:
-            voters, has_leader = self._engine.others, self.leader is not None
-            self._transport.receive(sender, message, voters, has_leader=has_leader)
+            self._transport.receive(sender, message)
             self.snapshots.must_have_loaded()
         except RemoteWireError:
             raise
@@ -238,12 +250,13 @@ class Replica:
         started = self._clock.monotonic()
         try:
             self._forgive_a_pause(started)
+            self._transport.before_tick()
             self._engine.doTick(0)
+            self._transport.after_tick()
             self.snapshots.must_have_loaded()
             self._note_appended()
             self._notice_leadership()
             self._forward()
-            self._transport.end_of_turn()
             self._sync_soon()
             if self._engine.is_behind:
                 self.wake()
@@ -258,7 +271,7 @@ class Replica:
         if now - self._last_turn > ELECTION_SECONDS_MIN / 2:
             spread = ELECTION_SECONDS_MAX - ELECTION_SECONDS_MIN
             wait = ELECTION_SECONDS_MIN + spread * self._chance()
-            self._engine.postpone_election(now + wait)
+            self._engine.set_election(max(self._engine.election_at, now + wait))
 
     def _sync_soon(self) -> None:
         """Steps 4 and 5. A leader lets its messages leave first: followers sync meanwhile."""

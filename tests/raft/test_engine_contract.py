@@ -173,6 +173,7 @@ def test_a_snapshot_message_with_commit_zero_moves_nothing(tmp_path: Path) -> No
         message = {
             "type": "append_entries",
             "term": leader.replica.term,
+            "seq": 1,
             "commit_index": 10_000,
             "serialized": None,
         }

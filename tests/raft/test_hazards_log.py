@@ -38,6 +38,7 @@ def append(leader: Member, place: int, entries: list[Any], **fields: Any) -> lis
         "commit_index": 0,
         "prevLogIdx": place,
         "prevLogTerm": log.term_at(place),
+        "seq": 1,
         "entries": entries,
     }
     return [1, message | fields]
@@ -75,7 +76,9 @@ def two_resets(w: World, leader: Member, behind: Member) -> None:
     """As after a change of leaders: both heartbeats on their way find a gap."""
     reset = {"type": "next_node_idx", "next_node_idx": 3, "reset": True, "success": False}
     for _ in range(2):
-        leader.replica.receive(behind.name, [1, reset])
+        seq = leader.replica._transport._guard.sent[behind.name]
+        told = reset | {"term": leader.replica.term, "seq": seq}
+        leader.replica.receive(behind.name, [1, told])
         w.run(0.03)
 
 

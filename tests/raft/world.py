@@ -254,3 +254,20 @@ def world(seed: int = 0) -> Iterator[World]:
         syncobj.monotonicTime, syncobj.random = before
         for member in made.members.values():
             member.replica.stop()
+
+
+THREE = ("n1", "n2", "n3")
+
+
+def three(w: World, folder: Path | None = None) -> None:
+    for name in THREE:
+        if folder is not None:
+            (folder / name).mkdir(exist_ok=True)
+        w.start(name, THREE, None if folder is None else folder / name)
+
+
+def many(w: World, leader: Member, count: int) -> None:
+    """As many entries as operations: each waits for the one before."""
+    for number in range(count):
+        answer = w.enqueue(leader, number)
+        w.run_until(lambda answer=answer: answer.is_there)

@@ -92,11 +92,12 @@ class Network:
 
     def last_heard(self, name: str) -> list[tuple[str, float]]:
         """Of each open link: the peer, and when it was heard on the host's own clock."""
-        found = []
-        for pair in sorted(self._links):
-            if name in pair and self._links[pair].ends[name].is_open:
-                found.append((pair[pair[0] == name], self._links[pair].ends[name].heard))
-        return found
+        links = [(pair, self._links[pair]) for pair in sorted(self._links) if name in pair]
+        return [
+            (pair[pair[0] == name], link.ends[name].heard)
+            for pair, link in links
+            if link.ends[name].is_open
+        ]
 
     # ---- sending -----------------------------------------------------------------------------
 

@@ -48,6 +48,7 @@ class PretendPool:
         self.report: Callable[[Report], None] = lambda _: None
         self.runs: dict[tuple[str, int], tuple[Run, Handle]] = {}
         self.most = 0
+        self.is_hurried = False  # no slow jobs any more: the rest is to end soon
         self._open: Report | None = None
 
     @property
@@ -81,6 +82,8 @@ class PretendPool:
 
     def _seconds(self) -> float:
         habits = self._habits
+        if self.is_hurried:
+            return min(0.01, habits.seconds)
         mean = habits.slow_seconds if self._chance.random() < habits.is_slow else habits.seconds
         return self._chance.expovariate(1 / mean)
 

@@ -119,9 +119,9 @@ class Watch:
         journal, index = node.replica.journal, self.last
         while index and self.log[index].term >= term:
             index -= 1
-        if index >= journal.first_index and index:
-            if journal.term_at(index) != self.log[index].term:
-                raise Violation("H1 leader", f"{node.name} leads {term} without entry {index}")
+        is_kept = index >= journal.first_index
+        if is_kept and index and journal.term_at(index) != self.log[index].term:
+            raise Violation("H1 leader", f"{node.name} leads {term} without entry {index}")
 
     def failed(self, node: SimNode, error: BaseException) -> None:
         self.note(node.name, "stops", type(error).__name__)

@@ -65,6 +65,7 @@ class World:
         self.nodes: dict[str, SimNode] = {}
         self.wall_ms = dict.fromkeys(self.names, 0)
         self.lives = 0
+        self.is_healed = False
         self.clients = Clients(
             self.scheduler,
             self.chance,
@@ -95,6 +96,7 @@ class World:
         journal = kind(disk, host, self.watch.synced)
         pool = PretendPool(host, self.chance, self.options.habits, self.watch.runs.append)
         ground = Ground(host, disk, journal, self.network, pool, self, self.chance, self.names, 0.3)
+        pool.is_hurried = self.is_healed
         node = SimNode(ground)
         self.nodes[host.name] = node
         self.watch.note(host.name, "starts", host.life)
@@ -189,9 +191,12 @@ class World:
         """Everything works again, and stays so."""
         self.watch.note("heal")
         self.faults.heal()
+        self.is_healed = True
         self.clients.stop()
         for name in self.names:
             self.start(name)
+        for node in self.nodes.values():
+            node.pool.is_hurried = True
         self.clients.resume_all()
 
     def finish(self) -> Outcome:

@@ -1,0 +1,82 @@
+"""Who leads, how soon, and who may not ask to."""
+
+from __future__ import annotations
+
+from tests.raft.world import many, three, world
+
+
+def test_a_new_leader_within_two_seconds() -> None:
+    with world() as w:
+        three(w)
+        w.kill(w.leader().name)
+        start = w.clock.seconds
+        w.leader()
+        assert w.clock.seconds - start < 2.0
+
+
+def test_votes_of_strangers_and_second_votes_do_not_count() -> None:
+    """Two votes of one node would be a majority of three."""
+    with world() as w:
+        five = ("n1", "n2", "n3", "n4", "n5")
+        member = w.start("n1", five)
+        for peer in ("n2", "n3"):
+            member.replica.peer_up(peer)
+        w.run_until(lambda: len(w.sent) >= 2, 3.0)
+        number = w.sent[-1][2][1]["round"]
+        for peer in ("n2", "n3"):
+            yes = {"type": "pre_vote_answer", "term": 0, "round": number, "granted": True}
+            member.replica.receive(peer, [1, yes])
+        w.run_until(lambda: member.replica.term > 0, 0.1)
+        for sender in ("n2", "n2", "n2", "stranger", "other"):
+            vote = {"type": "response_vote", "term": member.replica.term}
+            member.replica.receive(sender, [1, vote])
+        assert not member.replica._engine.is_leader
+
+
+def test_a_follower_that_comes_back_does_not_depose_the_leader() -> None:
+    """Without pre-vote its term would be higher by dozens, and the leader would step down."""
+    with world() as w:
+        three(w)
+        leader = w.leader()
+        term = leader.replica.term
+        cut = next(m for m in w.members.values() if m is not leader)
+        w.isolate(cut.name)
+        w.run(5.0)
+        w.heal()
+        w.run(2.0)
+        assert (leader.replica.is_leader, leader.replica.term) == (True, term)
+        assert w.settled()
+
+
+def test_a_long_divergent_tail_heals_at_once() -> None:
+    """The engine walks back one entry a heartbeat, or for ever in circles."""
+    with world() as w:
+        three(w)
+        old = w.leader()
+        w.isolate(old.name)
+        for number in range(200):
+            term = old.replica.term
+            old.journal.add(b"\x00" + bytes([number]), old.journal.last_index + 1, term)
+        new = w.leader()
+        while new is old:
+            w.run(0.1)
+            new = w.leader()
+        many(w, new, 150)
+        w.heal()
+        w.run_until(w.settled, 2.0)
+
+
+def test_killed_leaders_are_followed_quickly() -> None:
+    """A closed link is news enough: nobody has to wait for a full election timeout."""
+    gaps = []
+    for seed in range(20):
+        with world(seed) as w:
+            three(w)
+            w.leader()
+            w.run(0.5)
+            w.kill(w.leader().name)
+            start = w.clock.seconds
+            w.leader()
+            gaps.append(w.clock.seconds - start)
+    assert sorted(gaps)[10] < 0.3, gaps
+    assert max(gaps) < 1.5, gaps
