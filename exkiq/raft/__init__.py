@@ -12,6 +12,7 @@
     pieces       how much of a snapshot is on its way to a peer
     snapshot     the machine's bytes in one checked file
     gathering    operations that become one entry
+    handover     giving the lead away
     membership   changes of members: entries without pickle, one at a time
     outcomes     what was proposed here and is not applied yet
     folder       a data folder: its lock, its identity, its check

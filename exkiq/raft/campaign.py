@@ -28,6 +28,7 @@ class Campaign:
     """
 
     is_open: bool = False
+    _is_called: bool = False  # by the leader itself, whose heartbeats are still under way
     _round: int = 0
     _granted: set[str] = field(default_factory=set)
     _asked_at: float = float("-inf")
@@ -36,8 +37,17 @@ class Campaign:
     def heard_leader(self, now: float) -> None:
         """A leader of our term or a newer one spoke."""
         self._heard_at = now
-        self.is_open = False
-        self._granted.clear()
+        if not self._is_called:
+            self.is_open = False
+            self._granted.clear()
+
+    def called(self) -> None:
+        """The leader asks us to take over."""
+        self.is_open = self._is_called = True
+
+    def close(self) -> None:
+        """The engine campaigns, or leads: the next time begins with a round."""
+        self.is_open = self._is_called = False
 
     def lost_leader(self) -> None:
         """The link to the leader is gone."""

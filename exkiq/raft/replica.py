@@ -25,6 +25,7 @@ from exkiq.machine import Machine, MemberChange
 from exkiq.machine.commands import encode_entry
 from exkiq.raft.engine import ELECTION_SECONDS_MAX, ELECTION_SECONDS_MIN, Engine
 from exkiq.raft.gathering import Gathering, in_frames
+from exkiq.raft.handover import Handover
 from exkiq.raft.journal import Journal
 from exkiq.raft.listener import Listener
 from exkiq.raft.membership import (
@@ -43,7 +44,6 @@ from exkiq.wire.messages import Kind
 HEIR_SECONDS = 0.05  # who lost its link to the leader waits up to this, by chance, then asks
 TICK_SECONDS = 0.025  # half a heartbeat
 OUTBOX_TICKS = 10  # deadlines of callers are looked at this seldom: it costs a pass over all
-HANDOVER_SECONDS = 0.5  # no intake for so long at most, then the old leader goes on
 SLOW_TURN_SECONDS = 0.25  # half an election: longer ones cost the lead
 
 
@@ -105,7 +105,7 @@ class Replica:
         self._gathering = Gathering()
         self._in_flight = 0  # index of the entry that is not applied yet, 0 for none
         self._changes = MemberChanges()
-        self._handover: tuple[str | None, float] | None = None  # to whom, until when
+        self._handover = Handover(self._engine, clock.monotonic)
         self._has_flushed = False
         self._ticks = 0
         self._seen: tuple[str | None, int, bool] = (None, 0, False)
@@ -190,7 +190,7 @@ class Replica:
 
     def transfer_leadership(self, name: str | None) -> None:
         """Leader only: have `name`, or the most caught up follower, campaign at once."""
-        self._handover = (name, self._clock.monotonic() + HANDOVER_SECONDS)
+        self._handover.to(name)
         self.wake()
 
     def peer_up(self, name: str) -> None:
@@ -312,7 +312,7 @@ class Replica:
         if not self._engine.is_leader:
             self._gathering.drop()
             return
-        if self._hands_over():
+        if self._handover.goes_on():
             return
         if self._engine.leader == self.name:
             for op in self._outbox.take_unsent(self._clock.monotonic()):
@@ -322,17 +322,6 @@ class Replica:
             return
         if self._gathering or self._listener.wants_flush():
             self._flush()
-
-    def _hands_over(self) -> bool:
-        """Whether the lead is being given away: an heir must have all, so nothing is added."""
-        if self._handover is None or not self._engine.others:
-            return False
-        name, until = self._handover
-        if self._clock.monotonic() > until:
-            self._handover = None
-            return False
-        self._engine.transferLeadership(name)
-        return True
 
     def _flush(self) -> None:
         ops = self._gathering.take()
@@ -366,7 +355,7 @@ class Replica:
         if seen[:2] != self._seen[:2]:
             self._outbox.leader_changed()
             self._in_flight = 0
-            self._handover = None
+            self._handover.forget()
             self._changes.forget()
             self.snapshots.forget()
             self.wake()

@@ -106,7 +106,7 @@ class EngineTransport(Transport):  # type: ignore[misc]  # the engine has no typ
     def after_tick(self) -> None:
         """A won round leads to one campaign and no more."""
         if self._view.is_candidate or self._view.is_leader:
-            self._campaign.is_open = False
+            self._campaign.close()
 
     def release(self) -> None:
         """Send the answers that waited for the disk."""
@@ -174,7 +174,7 @@ class EngineTransport(Transport):  # type: ignore[misc]  # the engine has no typ
         if message["type"] == "append_entries":
             self._campaign.heard_leader(self._now())
         elif message["type"] == "timeout_now":
-            self._campaign.is_open = True  # the leader itself asks us to campaign
+            self._campaign.called()
         self._appending, self._has_answered = appending, False
         try:
             self._onMessageReceived(Node(sender), message)

@@ -78,3 +78,14 @@ def test_rounds_have_a_pause_between_them() -> None:
     campaign.ask(Me([1]), 0.0)
     assert not campaign.may_ask(ROUND_SECONDS / 2)
     assert campaign.may_ask(ROUND_SECONDS)
+
+
+def test_a_call_of_the_leader_is_not_undone_by_its_heartbeats() -> None:
+    """They are under way beside it, and the lead would not change hands."""
+    campaign = Campaign()
+    campaign.called()
+    campaign.heard_leader(1.0)
+    assert campaign.is_open
+    campaign.close()
+    campaign.heard_leader(1.1)
+    assert not campaign.is_open

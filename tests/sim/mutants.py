@@ -16,7 +16,7 @@ from exkiq.machine import Machine, delivery
 from exkiq.machine import machine as machine_module
 from exkiq.machine.commands import Op
 from exkiq.raft import Journal, Replica, guard, transport
-from exkiq.raft.guard import Admitted, Guard
+from exkiq.raft.guard import Appending, Guard, Verdict
 from exkiq.raft.outcomes import Outbox
 from exkiq.raft.transport import EngineTransport
 from tests.sim.directed import directed
@@ -65,29 +65,35 @@ def _forgotten_vote() -> Parts:
 
 
 def _no_prefix_trim() -> Parts:
-    return [(guard, "_trimmed", lambda message, *_: Admitted(message))]
+    def whole(message: Any, *_: Any) -> Verdict:
+        return Verdict(message, appending=Appending(message["seq"]))
+
+    return [(guard, "_trimmed", whole)]
 
 
 def _votes_twice() -> Parts:
-    receive = EngineTransport.receive
+    admit = EngineTransport._admit
 
-    def twice(self: Any, sender: str, message: Any, *args: Any, **options: Any) -> None:
-        receive(self, sender, message, *args, **options)
-        if message["type"] == "response_vote":
-            self._onMessageReceived(transport.Node(sender), message)
+    def twice(self: Any, sender: str, message: Any) -> None:
+        for _ in range(2 if message["type"] == "response_vote" else 1):
+            admit(self, sender, message)
 
-    return [(EngineTransport, "receive", twice)]
+    return [(EngineTransport, "_admit", twice), (Guard, "_counts", lambda *_: True)]
 
 
 def _snapshot_commit() -> Parts:
-    admit = Guard.admit
+    append = Guard._append
 
-    def careless(self: Any, sender: str, message: Any, *args: Any, **options: Any) -> Any:
-        if message["type"] == "append_entries" and "prevLogIdx" not in message:
-            return Admitted(message)
-        return admit(self, sender, message, *args, **options)
+    def careless(self: Any, message: Any, view: Any) -> Verdict:
+        if "prevLogIdx" in message or message["term"] < view.term:
+            return append(self, message, view)
+        return Verdict(message, None, Appending(message["seq"]))
 
-    return [(Guard, "admit", careless)]
+    return [(Guard, "_append", careless)]
+
+
+def _any_answer() -> Parts:
+    return [(Guard, "_answer", lambda self, sender, message, view: Verdict(message))]
 
 
 def _no_alignment() -> Parts:
@@ -186,6 +192,7 @@ MUTANTS: dict[str, Mutant] = {
         (*CUTS, "snapshots", "crash"),
         _snapshot_commit,
     ),
+    "any-answer": Mutant("answers of all terms and numbers count", CUTS, _any_answer, nodes=5),
     "no-alignment": Mutant(
         "the log is not aligned to the snapshot", (*DEATHS, "snapshots"), _no_alignment
     ),
