@@ -81,7 +81,7 @@ class Participant:
         self.aggregator = Aggregator(
             lambda: self.replica.machine,
             AggregatorSettings(self.name, ground.ids, node_timeout=self.settings.node_timeout),
-            ground.clock,
+            self.replica.log_clock,
         )
         admission = Admission(self.replica, membership.cluster_id, ground.peering.send)
         self._admission = admission

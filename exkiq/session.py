@@ -20,6 +20,7 @@ from exkiq.wire.messages import Kind
 
 PART_BYTES_MAX = OP_BYTES_MAX // 4  # one value may be as large again, and ids come on top
 PART_ROWS_MAX = 2_000
+REPORTED_MIN = 10_000  # how many to gather before looking which of them the log has
 DEMAND_REPEAT_SECONDS = 0.5  # demand is a plain message, and a lost one must not idle a slot
 
 
@@ -54,6 +55,8 @@ class NodeSession:
         self._queues: dict[str, int] = {}
         self._address = ""
         self._given: dict[str, int] = {}  # id -> fence of what the pool has
+        self._reported: dict[str, int] = {}  # the same of what it was done with, for a while
+        self._reported_max = REPORTED_MIN
         self._is_taking = False
         self._is_demand_due = False
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -116,9 +119,17 @@ class NodeSession:
             if self.id:
                 self._is_over()
             return
+        if self.id not in (0, session.id):
+            self._drop_all()  # what the pool has was claimed for a session that is over
         self._has_begun(session.id)
-        missed = [r for r in session.running.values() if self._given.get(r.id) != r.fence]
-        self._give(missed)
+        given, reported = self._given, self._reported
+        self._give(
+            [
+                record
+                for record in session.running.values()
+                if record.fence not in (given.get(record.id), reported.get(record.id))
+            ]
+        )
 
     def _has_begun(self, session: int) -> None:
         if session == self.id:
@@ -133,11 +144,16 @@ class NodeSession:
         """The leader gave us up: others may run our jobs now, so ours must not go on."""
         self.id = 0
         self._given.clear()
-        if not self._is_taking or self._runner is None:
-            return
-        log.warning("the leader ended this node's session; its jobs were given to others")
-        self._runner.abandon()
-        self._propose_begin()
+        if self._is_taking:
+            log.warning("the leader ended this node's session; its jobs were given to others")
+            self._drop_all()
+            self._propose_begin()
+
+    def _drop_all(self) -> None:
+        self._given.clear()
+        self._reported.clear()
+        if self._runner is not None:
+            self._runner.abandon()
 
     def _propose_begin(self) -> None:
         pid = self._operation_id()
@@ -186,8 +202,25 @@ class NodeSession:
             self._hand_back(ids, fences, None, is_lost=True)
 
     def _forget(self, ids: Iterable[Any]) -> None:
+        """The pool is done with these, though the log may not say so yet."""
+        given, reported = self._given, self._reported
         for id_ in ids:
-            self._given.pop(id_, None)
+            fence = given.pop(id_, None)
+            if fence is not None:
+                reported[id_] = fence
+        if len(reported) > self._reported_max:
+            self._prune()
+
+    def _prune(self) -> None:
+        """Keep of what was reported only what the log still shows as running."""
+        session = self._house.machine.sessions.get(self.name)
+        running = {} if session is None else session.running
+        self._reported = {
+            id_: fence
+            for id_, fence in self._reported.items()
+            if id_ in running and running[id_].fence == fence
+        }
+        self._reported_max = max(REPORTED_MIN, 2 * len(self._reported))
 
     def _hand_back(
         self, ids: list[str], fences: list[int], checkpoints: list[Any] | None, *, is_lost: bool
@@ -216,7 +249,7 @@ class NodeSession:
         session = self._house.machine.sessions.get(self.name)
         if session is None or session.id != self.id or self._runner is None:
             return
-        free = self._runner.free if self._is_taking else 0
+        free = max(0, self._runner.free) if self._is_taking else 0
         self._tell_leader([int(Kind.DEMAND), self.id, session.claimed_total, free, self._queues])
 
 

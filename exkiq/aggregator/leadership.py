@@ -14,8 +14,11 @@ from exkiq.aggregator.timekeeper import Timekeeper
 from exkiq.aggregator.unserved import Unserved
 from exkiq.clock import Clock
 from exkiq.dispatchers import Dispatcher, LRUNode
+from exkiq.errors import RemoteWireError
 from exkiq.machine import Applied, Machine, commands
 from exkiq.telemetry import log
+
+_OF_SESSIONS = frozenset({commands.Op.SESSION_BEGIN, commands.Op.SESSION_OVER})
 
 REFUSED_REST_S = 0.05
 """After a claim of waiting jobs that came to nothing: planning it again at once would spin."""
@@ -133,7 +136,9 @@ class Leadership:
         if self._is_resting:
             return []
         now_ms = max(machine.now_ms, self._clock.now_ms())
-        rooms = self._demand.rooms(machine)
+        # a claim for a session that ends in the same entry is refused, and others overtake
+        gone = nodes_that_change(ops)
+        rooms = [room for room in self._demand.rooms(machine) if room.node not in gone]
         claims = plan(machine, ops, now_ms, rooms, self._seating, self._fairness)
         self._is_stirred = self._is_resting  # the dispatcher crashed: plan again after its rest
         return claims
@@ -160,3 +165,17 @@ class Leadership:
 
     def _rest_end(self) -> float:
         return max(self._rest_until, self._seating.rest_until)
+
+
+def nodes_that_change(ops: list[bytes]) -> set[str]:
+    """The nodes whose sessions begin or end by these operations."""
+    nodes: set[str] = set()
+    for op in ops:
+        if commands.peek_code(op) in _OF_SESSIONS:
+            try:
+                node = commands.decode_op(op)[2]
+            except (RemoteWireError, IndexError):
+                continue  # the machine refuses it
+            if isinstance(node, str):
+                nodes.add(node)
+    return nodes

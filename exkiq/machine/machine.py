@@ -242,8 +242,9 @@ VERBS: MappingProxyType[int, Verb] = MappingProxyType(
         Op.SESSION_BEGIN: _verb(parsing.session_begin, delivery.session_begin),
         Op.SESSION_OVER: _verb(parsing.session_over, delivery.session_over),
         Op.CANCEL: _remembered(_verb(parsing.job, control.cancel)),
-        Op.PAUSE: _verb(parsing.queue, control.pause),
-        Op.RESUME: _verb(parsing.queue, control.resume),
+        # a repeat that comes after the opposite would undo it
+        Op.PAUSE: _remembered(_verb(parsing.queue, control.pause)),
+        Op.RESUME: _remembered(_verb(parsing.queue, control.resume)),
         Op.RETRY: _remembered(_verb(parsing.selection, control.retry)),
         Op.DELETE: _remembered(_verb(parsing.selection, control.delete)),
         Op.CLEAR: _remembered(_verb(parsing.queue, control.clear)),

@@ -15,6 +15,7 @@
     handover     giving the lead away
     membership   changes of members: entries without pickle, one at a time
     outcomes     what was proposed here and is not applied yet
+    log_clock    the time that a leader stamps on entries
     folder       a data folder: its lock, its identity, its check
 
 Nothing outside this room imports pysyncobj.

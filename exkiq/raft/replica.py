@@ -28,6 +28,7 @@ from exkiq.raft.gathering import Gathering, in_frames
 from exkiq.raft.handover import Handover
 from exkiq.raft.journal import Journal
 from exkiq.raft.listener import Listener
+from exkiq.raft.log_clock import LogClock
 from exkiq.raft.membership import (
     MemberChanges,
     decode_change,
@@ -78,6 +79,7 @@ class Replica:
         self.name = settings.name
         self.machine = Machine()
         self.journal = journal
+        self.log_clock = LogClock(clock, lambda: self.machine.now_ms)
         self._listener, self._clock, self._send = listener, clock, send
         path = None if settings.folder is None else settings.folder / "snapshot"
         self.snapshots = SnapshotStore(
@@ -328,7 +330,7 @@ class Replica:
         ops += self._listener.before_flush(ops)
         if not ops:
             return
-        self._engine.append(encode_entry(self._clock.now_ms(), self.term, ops))
+        self._engine.append(encode_entry(self.log_clock.now_ms(), self.term, ops))
         self._has_flushed = True
 
     def _note_appended(self) -> None:

@@ -4,6 +4,7 @@ import logging
 
 import pytest
 
+from exkiq.aggregator.leadership import nodes_that_change
 from exkiq.machine import Spec, State, check_invariants, commands
 from tests.aggregator.pretend import PretendCluster
 
@@ -308,3 +309,10 @@ def test_one_warning_for_a_queue_that_nobody_serves(caplog: pytest.LogCaptureFix
             cluster.advance(1_000)
     warnings = [record for record in caplog.records if "orphans" in record.getMessage()]
     assert len(warnings) == 1
+
+
+def test_a_session_that_begins_in_the_entry_is_claimed_nothing_for() -> None:
+    """Its share would be refused, and the jobs of the other nodes would overtake."""
+    begin = commands.session_begin(b"p" * 12, "n1", "run-2", "h:1")
+    over = commands.session_over(b"q" * 12, "n2", 7, is_orderly=True)
+    assert nodes_that_change([begin, over, b"\x93\x08", b"junk"]) == {"n1", "n2"}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import signal
 import socket
@@ -57,6 +58,8 @@ class Cluster:
         self.ports = dict(zip(self.names, free_ports(count), strict=True))
         self.processes: dict[str, subprocess.Popen[bytes]] = {}
         self.expect = count
+        # one of its own: runs beside each other must not find each other
+        self.name = hashlib.sha256(str(folder).encode()).hexdigest()[:12]
         os.environ["LEDGER"] = str(folder / "ledger")
         self.environ = {**os.environ, "XDG_RUNTIME_DIR": str(folder), "PYTHONWARNINGS": "default"}
 
@@ -67,7 +70,7 @@ class Cluster:
     def _spawn(self, name: str) -> subprocess.Popen[bytes]:
         peers = [f"127.0.0.1:{port}" for other, port in self.ports.items() if other != name]
         command = [sys.executable, "-m", "exkiq", "start", self.app, "--name", name]
-        command += ["--cluster", "acceptance", "--processes", "1"]
+        command += ["--cluster", self.name, "--processes", "1"]
         command += ["--data-dir", str(self.folder / name), "--join-wait", "1"]
         command += ["--bootstrap-expect", str(self.expect), *self.options]
         if not self.mdns:
@@ -93,8 +96,7 @@ class Cluster:
         )
 
     def status(self, name: str) -> dict[str, Any]:
-        cluster = "acceptance"
-        path = self.folder / "exkiq" / cluster / f"{name}.sock"
+        path = self.folder / "exkiq" / self.name / f"{name}.sock"
         with Client(f"exkiq+unix://{path}") as client:
             status: dict[str, Any] = client.request("status", timeout=2.0)
         return status

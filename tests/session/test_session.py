@@ -149,6 +149,41 @@ def test_claims_inside_of_a_snapshot_are_started() -> None:
     on_stage(play)
 
 
+def test_what_was_reported_is_not_run_again_after_a_snapshot() -> None:
+    """The snapshot may be older than the report that is under way: a job would run twice."""
+
+    def play(stage: Stage) -> None:
+        stage.enqueue("a")
+        stage.claim("a")
+        fence = stage.pool.given[0].fence
+        under_way: list[bytes] = []
+        stage.house.propose_nowait = under_way.append  # type: ignore[method-assign]
+        stage.session.report(Report(done=Done(["a"], [fence], [None], [1])))
+        assert len(under_way) == 1
+        assert stage.machine.jobs["a"].state == "running"
+        stage.session.installed()
+        assert len(stage.pool.given) == 1
+
+    on_stage(play)
+
+
+def test_a_session_that_changed_inside_of_a_snapshot_drops_its_jobs() -> None:
+    def play(stage: Stage) -> None:
+        stage.enqueue("a")
+        stage.claim("a")
+        begun = [
+            commands.session_over(stage.ids(), "n1", stage.session.id, is_orderly=False),
+            commands.session_begin(stage.ids(), "n1", "run-1", "h:1"),
+        ]
+        for op in begun:
+            stage.machine.apply(stage.machine.index + 1, _entry(stage, op))
+        stage.session.installed()
+        assert stage.pool.abandoned == 1
+        assert stage.session.id == stage.machine.sessions["n1"].id
+
+    on_stage(play)
+
+
 def _entry(stage: Stage, op: bytes) -> bytes:
     return commands.encode_entry(stage.machine.now_ms, stage.machine.term, [op])
 

@@ -120,8 +120,8 @@ class Clients:
         if ids is None:
             self._ids.extend(names)
         queue = "default" if self._chance.random() < 0.7 else "mail"
-        retries = self._chance.randint(0, 3)
-        spec = Spec("m:t", queue, self._chance.choice((0, 0, 0, 5)), retries, 0, 3)
+        retries, lost = self._chance.randint(0, 3), self._chance.choice((0, 1, 3))
+        spec = Spec("m:t", queue, self._chance.choice((0, 0, 0, 5)), retries, 0, lost)
         payloads = [b"x" * self._chance.randint(0, 60)] * len(names)
         self._ask(kind, lambda pid: commands.enqueue(pid, spec, names, payloads, **options), names)
 

@@ -67,7 +67,12 @@ def drawn(
         compact=chance.choice((60, 200)) if "snapshots" in wanted else 100_000,
         disk=disk,
         load=Load(rate=chance.choice((5.0, 20.0, 40.0))),
-        habits=Habits(slots=chance.choice((1, 4, 8)), seconds=chance.choice((0.01, 0.05, 0.2))),
+        habits=Habits(
+            slots=chance.choice((1, 4, 8)),
+            seconds=chance.choice((0.01, 0.05, 0.2)),
+            is_slow=chance.choice((0.03, 0.3)),
+            haunts=chance.choice((0.3, 1.0)),
+        ),
     )
     if nodes is not None:
         options = replace(options, nodes=nodes)
