@@ -12,7 +12,7 @@ from exkiq.errors import ExkiqError
 from exkiq.links.complaints import Complaints
 from exkiq.links.link import Link
 from exkiq.links.opening import Opening, Outcome, Terms
-from exkiq.links.sockets import UNIX, bind_tcp, bind_unix, bound_address
+from exkiq.links.sockets import accept, bind_tcp, bind_unix, bound_address
 from exkiq.links.strangers import StrangerLimits, Strangers
 from exkiq.links.timings import Timings
 from exkiq.service import Tasks
@@ -23,6 +23,11 @@ ACCEPT_RETRY_S = 0.1  # after EMFILE and its like: the door stays, the next try 
 
 def _nobody(*_: object) -> None:
     """Nobody wants to know."""
+
+
+def _done(future: asyncio.Future[None]) -> None:
+    if not future.done():
+        future.set_result(None)
 
 
 class Listener:
@@ -57,6 +62,9 @@ class Listener:
         self._strangers = Strangers(limits or StrangerLimits())
         self._servers: list[socket.socket] = []
         self._tasks = Tasks()
+        self._accepting: list[asyncio.Task[None]] = []
+        self._knocks: dict[socket.socket, asyncio.Future[None]] = {}
+        self._is_stopping = False
 
     async def start(self, host: str, port: int) -> str:
         """Listen on TCP; gives `address`, with the port the kernel chose for port 0.
@@ -79,7 +87,12 @@ class Listener:
 
     async def stop(self) -> None:
         """Take no more and hang up on strangers; links go on. May be called twice."""
-        await self._tasks.stop()
+        # Nothing is cancelled: a connection that was just accepted would be lost unclosed.
+        self._is_stopping = True
+        for knock in self._knocks.values():
+            _done(knock)
+        self._strangers.abort()
+        await asyncio.gather(*self._accepting)
         self._strangers.abort()
         for server in self._servers:
             server.close()
@@ -90,24 +103,39 @@ class Listener:
 
     def _serve(self, server: socket.socket, name: str) -> None:
         self._servers.append(server)
-        self._tasks.start(self._accept(server), name=name)
+        self._accepting.append(self._tasks.start(self._accept(server), name=name))
 
     async def _accept(self, server: socket.socket) -> None:
-        loop = asyncio.get_running_loop()
         while True:
+            await self._knock(server)
             await self._strangers.room()
+            if self._is_stopping:
+                return
             try:
-                connection, where = await loop.sock_accept(server)
+                connection, host = accept(server)
+            except BlockingIOError:
+                continue  # it gave up while it waited
             except OSError as error:
                 self._complaints.warn("accept", f"cannot accept a connection: {error}")
                 await asyncio.sleep(ACCEPT_RETRY_S)
                 continue
-            host = str(where[0]) if isinstance(where, tuple) else UNIX
             if self._strangers.admits(host):
                 await self._open(connection, host)
             else:
                 connection.close()
                 self._complaints.warn(f"crowd {host}", f"too many strangers at once from {host}")
+
+    async def _knock(self, server: socket.socket) -> None:
+        """Until somebody waits in the kernel's queue, or we stop."""
+        if self._is_stopping:
+            return
+        loop = asyncio.get_running_loop()
+        knock = self._knocks[server] = loop.create_future()
+        loop.add_reader(server, _done, knock)
+        try:
+            await knock
+        finally:
+            loop.remove_reader(server)
 
     async def _open(self, connection: socket.socket, host: str) -> None:
         def opened(link: Link) -> None:

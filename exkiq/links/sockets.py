@@ -75,6 +75,13 @@ def _listening(server: socket.socket, where: object) -> socket.socket:
     return server
 
 
+def accept(server: socket.socket) -> tuple[socket.socket, str]:
+    """The next connection and its host, "unix" on a socket file."""
+    connection, where = server.accept()
+    connection.setblocking(False)
+    return connection, str(where[0]) if isinstance(where, tuple) else UNIX
+
+
 def bound_address(server: socket.socket) -> str:
     """`host:port` as the kernel gave it."""
     host, port = server.getsockname()[:2]

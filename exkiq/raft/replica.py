@@ -44,7 +44,7 @@ from exkiq.wire.messages import Kind
 
 HEIR_SECONDS = 0.05  # who lost its link to the leader waits up to this, by chance, then asks
 TICK_SECONDS = 0.025  # half a heartbeat
-OUTBOX_TICKS = 10  # deadlines of callers are looked at this seldom: it costs a pass over all
+OUTBOX_TICKS = 4  # a pass over all that wait, ten times a second: callers allow 0.2 s for it
 SLOW_TURN_SECONDS = 0.25  # half an election: longer ones cost the lead
 
 

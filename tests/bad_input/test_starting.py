@@ -18,7 +18,7 @@ import pytest
 import exkiq
 from exkiq.cli import main
 from exkiq.errors import ConfigError, DataError, OutcomeUnknown, Unavailable
-from tests.cluster.harness import ROOT, cluster
+from tests.cluster.harness import ROOT, cluster, name_of_cluster
 from tests.cluster.jobs import Note
 
 APPS = {
@@ -187,8 +187,9 @@ def used(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_a_data_folder_of_another_node(used: Path) -> None:
-    for name, cluster_name in (("n2", "acceptance"), ("n1", "default")):
-        with pytest.raises(ConfigError, match="belongs to node 'n1' of cluster 'acceptance'"):
+    its_name = name_of_cluster(used.parent)
+    for name, cluster_name in (("n2", its_name), ("n1", "default")):
+        with pytest.raises(ConfigError, match=f"belongs to node 'n1' of cluster '{its_name}'"):
             node(data_dir=used, memory=False, name=name, cluster=cluster_name).start()
 
 
@@ -218,7 +219,7 @@ def test_a_damaged_data_folder(
         spoilt = bytes(content)
     path.write_bytes(spoilt)
     with pytest.raises(DataError, match=str(path)):
-        node(data_dir=data, memory=False, name="n1", cluster="acceptance").start()
+        node(data_dir=data, memory=False, name="n1", cluster=name_of_cluster(used.parent)).start()
     assert main(["check", "--data-dir", str(data)]) == 1
     assert str(path) in the_line(capsys.readouterr().err)
     assert path.read_bytes() == spoilt

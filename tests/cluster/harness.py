@@ -47,6 +47,11 @@ def until(condition: Callable[[], Any], seconds: float = 20.0, what: str = "it")
     raise AssertionError(f"{what} did not come true within {seconds} s ({last})")
 
 
+def name_of_cluster(folder: Path) -> str:
+    """One of its own: clusters that run beside each other must not find each other."""
+    return hashlib.sha256(str(folder).encode()).hexdigest()[:12]
+
+
 class Cluster:
     """Some nodes; `options` go to every `exkiq start`."""
 
@@ -58,8 +63,7 @@ class Cluster:
         self.ports = dict(zip(self.names, free_ports(count), strict=True))
         self.processes: dict[str, subprocess.Popen[bytes]] = {}
         self.expect = count
-        # one of its own: runs beside each other must not find each other
-        self.name = hashlib.sha256(str(folder).encode()).hexdigest()[:12]
+        self.name = name_of_cluster(folder)
         os.environ["LEDGER"] = str(folder / "ledger")
         self.environ = {**os.environ, "XDG_RUNTIME_DIR": str(folder), "PYTHONWARNINGS": "default"}
 

@@ -13,6 +13,7 @@ import pytest
 
 from exkiq.errors import ConfigError
 from exkiq.links import StrangerLimits
+from exkiq.links.sockets import accept
 from exkiq.links.strangers import Strangers
 from tests.links.loopback import CALM, CLIENT, QUICK, Peer, dial_as, said, until
 
@@ -225,37 +226,41 @@ def test_the_limits_by_address():
 
 def test_the_door_stays_open_after_accept_errors(run, caplog, monkeypatch):
     """A node out of file descriptors for a second would be deaf for ever."""
+    failures = [errno.EMFILE, errno.ENFILE, errno.ECONNABORTED, errno.EAGAIN]
+
+    def failing(server: socket.socket) -> tuple[socket.socket, str]:
+        if failures:
+            raise OSError(failures.pop(0), "nothing left")
+        return accept(server)
 
     async def work() -> None:
-        node = Peer("n1")
-        loop, failures = (
-            asyncio.get_running_loop(),
-            [errno.EMFILE, errno.ENFILE, errno.ECONNABORTED],
-        )
-        accept = loop.sock_accept
-
-        class Failing:
-            """The running loop, out of file descriptors at first."""
-
-            def __getattr__(self, name: str) -> object:
-                return getattr(loop, name)
-
-            async def sock_accept(self, server: socket.socket) -> object:
-                if failures:
-                    raise OSError(failures.pop(), "too many open files")
-                return await accept(server)
-
         monkeypatch.setattr("exkiq.links.listener.ACCEPT_RETRY_S", 0.01)
-        monkeypatch.setattr("exkiq.links.listener.asyncio.get_running_loop", Failing)
-        await node.start()
-        await until(lambda: not failures)
-        monkeypatch.undo()
+        monkeypatch.setattr("exkiq.links.listener.accept", failing)
+        node = await Peer("n1").start()
         link = await dial_as(CLIENT, node.address)
+        assert failures == []
         link.close("done")
         await node.stop()
+        failures[:] = [errno.EMFILE, errno.ENFILE, errno.ECONNABORTED, errno.EAGAIN]
 
     run(work())
     assert [text[:27] for text in said(caplog)] == ["cannot accept a connection:"]
+
+
+def test_strangers_are_left_alone_while_nobody_else_wants_in(run):
+    """Slow but honest peers would be hung up on for no reason."""
+
+    async def work() -> None:
+        node = await Peer("n1", limits=StrangerLimits(at_once=2, patience=0.01)).start()
+        inside = [await knock(node) for _ in range(2)]
+        await until(lambda: len(node.listener._strangers) == 2)
+        await asyncio.sleep(0.05)
+        assert len(node.listener._strangers) == 2
+        for _, writer in inside:
+            writer.close()
+        await node.stop()
+
+    run(work())
 
 
 # ---- the socket file -------------------------------------------------------------------------

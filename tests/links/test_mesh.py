@@ -57,7 +57,7 @@ def test_both_dial_at_once_and_one_link_stays(run, round_):
 
 
 @pytest.mark.parametrize("dialler", ["n1", "n2"])
-def test_of_two_crossing_links_the_smaller_names_stays(run, dialler):
+def test_of_two_crossing_links_the_smaller_names_stays(run_once, dialler):
     """The two sides would keep different links and close both."""
 
     async def work() -> None:
@@ -83,10 +83,10 @@ def test_of_two_crossing_links_the_smaller_names_stays(run, dialler):
         assert (one.mesh.links["n2"] is kept) == (dialler == "n1")
         await stop(one, two)
 
-    run(work())
+    run_once(work())
 
 
-def test_down_comes_before_up_when_a_link_is_replaced(run):
+def test_down_comes_before_up_when_a_link_is_replaced(run_once):
     """A room above would read an old link's messages after a new one's."""
 
     async def work() -> None:
@@ -102,10 +102,10 @@ def test_down_comes_before_up_when_a_link_is_replaced(run):
         assert two.events == [("up", "n1"), ("down", "n1"), ("up", "n1")]
         await stop(one, two)
 
-    run(work())
+    run_once(work())
 
 
-def test_a_lost_peer_is_dialled_until_it_is_back(run):
+def test_a_lost_peer_is_dialled_until_it_is_back(run_once):
     """A node that was restarted would stay alone."""
 
     async def work() -> None:
@@ -121,7 +121,7 @@ def test_a_lost_peer_is_dialled_until_it_is_back(run):
         assert one.events == [("up", "n2"), ("down", "n2"), ("up", "n2")]
         await stop(one, again)
 
-    run(work())
+    run_once(work())
 
 
 def test_a_cut_link_is_back_at_once(run):
@@ -142,7 +142,7 @@ def test_a_cut_link_is_back_at_once(run):
     run(work())
 
 
-def test_what_is_forgotten_is_not_dialled_again(run):
+def test_what_is_forgotten_is_not_dialled_again(run_once):
     """A node that left would be called for ever."""
 
     async def work() -> None:
@@ -157,10 +157,10 @@ def test_what_is_forgotten_is_not_dialled_again(run):
         assert not one.linked()
         await stop(one, two)
 
-    run(work())
+    run_once(work())
 
 
-def test_a_node_never_links_to_itself(run, caplog):
+def test_a_node_never_links_to_itself(run_once, caplog):
     """A node would count itself as its own peer."""
 
     async def work() -> None:
@@ -171,11 +171,11 @@ def test_a_node_never_links_to_itself(run, caplog):
         assert one.events == []
         await stop(one)
 
-    run(work())
+    run_once(work())
     assert said(caplog) == []
 
 
-def test_one_peer_by_two_addresses_is_linked_once(run):
+def test_one_peer_by_two_addresses_is_linked_once(run_once):
     """Two spellings of one address would replace each other's link for ever."""
 
     async def work() -> None:
@@ -188,10 +188,10 @@ def test_one_peer_by_two_addresses_is_linked_once(run):
         assert one.events == [("up", "n2")]
         await stop(one, two)
 
-    run(work())
+    run_once(work())
 
 
-def test_an_address_that_got_another_owner_is_found_out(run):
+def test_an_address_that_got_another_owner_is_found_out(run_once):
     """A port that was used again would hide its new owner behind the old one's name."""
 
     async def work() -> None:
@@ -208,10 +208,10 @@ def test_an_address_that_got_another_owner_is_found_out(run):
         await until(lambda: one.linked() == {"n2", "n3"})
         await stop(one, moved, three)
 
-    run(work())
+    run_once(work())
 
 
-def test_a_second_node_of_the_same_name_is_ignored_and_named(run, caplog):
+def test_a_second_node_of_the_same_name_is_ignored_and_named(run_once, caplog):
     """Two processes would take turns as one member."""
 
     async def work() -> None:
@@ -229,13 +229,13 @@ def test_a_second_node_of_the_same_name_is_ignored_and_named(run, caplog):
         assert two.linked() == {"n1"}
         await stop(one, two, twin)
 
-    run(work())
+    run_once(work())
     texts = set(said(caplog))
     assert texts
     assert all("two nodes are named n2" in text for text in texts)
 
 
-def test_a_new_process_replaces_the_silent_link_of_the_old(run):
+def test_a_new_process_replaces_the_silent_link_of_the_old(run_once):
     """After a power cut a node would wait for its own old link to be found dead."""
 
     slow = Timings(ping=10.0)  # the old link would live for another 40 s
@@ -253,4 +253,4 @@ def test_a_new_process_replaces_the_silent_link_of_the_old(run):
         assert one.mesh.links["n2"].peer.run_id == "another run"
         await stop(one, two, reborn)
 
-    run(work())
+    run_once(work())

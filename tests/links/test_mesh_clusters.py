@@ -12,7 +12,7 @@ from exkiq.wire import Kind
 from tests.links.loopback import CALM, peers, said, settled, stop, until
 
 
-def test_another_founded_cluster_is_refused_once_and_reported(run, caplog):
+def test_another_founded_cluster_is_refused_once_and_reported(run_once, caplog):
     """Two clusters would merge, or a log would fill with the same line."""
 
     async def work() -> None:
@@ -27,14 +27,14 @@ def test_another_founded_cluster_is_refused_once_and_reported(run, caplog):
         assert {hello.name for hello in two.strangers} == {"n1"}
         await stop(one, two)
 
-    run(work())
+    run_once(work())
     texts = said(caplog)
     assert len(texts) == 2  # one on each node
     assert all("two clusters named 'default'" in text for text in texts)
     assert "INFO" not in {record.levelname for record in caplog.records}
 
 
-def test_another_cluster_name_is_refused_once_on_each_side(run, caplog):
+def test_another_cluster_name_is_refused_once_on_each_side(run_once, caplog):
     """The peer we dial and the same peer that dials us would be two lines in the log."""
 
     async def work() -> None:
@@ -45,11 +45,11 @@ def test_another_cluster_name_is_refused_once_on_each_side(run, caplog):
         await asyncio.sleep(CALM.refused_redial * 4)
         await stop(one, two)
 
-    run(work())
+    run_once(work())
     assert len(said(caplog)) == 2
 
 
-def test_who_refused_us_is_left_in_peace_for_a_while(run):
+def test_who_refused_us_is_left_in_peace_for_a_while(run_once):
     """A node with a wrong setting would knock at every other one all the time."""
 
     async def work() -> None:
@@ -62,10 +62,10 @@ def test_who_refused_us_is_left_in_peace_for_a_while(run):
         assert len(one.strangers) == 1
         await stop(one, two)
 
-    run(work())
+    run_once(work())
 
 
-def test_another_secret_is_refused_once_on_each_side(run, caplog):
+def test_another_secret_is_refused_once_on_each_side(run_once, caplog):
     """A node with the wrong secret would become a member, or fill the log."""
 
     async def work() -> None:
@@ -78,13 +78,13 @@ def test_another_secret_is_refused_once_on_each_side(run, caplog):
         assert one.strangers == two.strangers == []
         await stop(one, two)
 
-    run(work())
+    run_once(work())
     texts = said(caplog)
     assert len(texts) == 2
     assert all("the secrets differ" in text for text in texts)
 
 
-def test_a_changed_hello_is_told_to_the_peers(run):
+def test_a_changed_hello_is_told_to_the_peers(run_once):
     """A node that joined would be taken for a fresh one until its next start."""
 
     async def work() -> None:
@@ -103,10 +103,10 @@ def test_a_changed_hello_is_told_to_the_peers(run):
         assert two.messages == []
         await stop(one, two)
 
-    run(work())
+    run_once(work())
 
 
-def test_a_peer_that_became_another_cluster_is_let_go(run, caplog):
+def test_a_peer_that_became_another_cluster_is_let_go(run_once, caplog):
     """Two nodes that founded two clusters would go on as one."""
 
     async def work() -> None:
@@ -127,11 +127,11 @@ def test_a_peer_that_became_another_cluster_is_let_go(run, caplog):
         assert two.strangers == []
         await stop(one, two)
 
-    run(work())
+    run_once(work())
     assert any("id id-1 here, id-2 there" in text for text in said(caplog))
 
 
-def test_a_peer_that_says_it_became_another_cluster_is_let_go(run):
+def test_a_peer_that_says_it_became_another_cluster_is_let_go(run_once):
     """The same, told by the other side."""
 
     async def work() -> None:
@@ -146,7 +146,7 @@ def test_a_peer_that_says_it_became_another_cluster_is_let_go(run):
         assert [hello.cluster_id for hello in one.strangers] == ["id-2"]
         await stop(one, two)
 
-    run(work())
+    run_once(work())
 
 
 @pytest.mark.parametrize(
@@ -154,7 +154,7 @@ def test_a_peer_that_says_it_became_another_cluster_is_let_go(run):
     [{"name": "n3"}, {"incarnation": "x"}, {"run_id": "x"}, {"cluster": "x"}],
     ids=lambda change: next(iter(change)),
 )
-def test_an_identity_cannot_be_changed_on_the_way(run, change):
+def test_an_identity_cannot_be_changed_on_the_way(run_once, change):
     """A peer could become another member after its proof."""
 
     async def work() -> None:
@@ -166,10 +166,10 @@ def test_an_identity_cannot_be_changed_on_the_way(run, change):
         await until(lambda: one.events[:2] == [("up", "n2"), ("down", "n2")])
         await stop(one, two)
 
-    run(work())
+    run_once(work())
 
 
-def test_a_stopped_mesh_takes_no_link(run):
+def test_a_stopped_mesh_takes_no_link(run_once):
     """A node that drains would be linked again behind its back."""
 
     async def work() -> None:
@@ -183,10 +183,10 @@ def test_a_stopped_mesh_takes_no_link(run):
         assert one.events == [("up", "n2"), ("down", "n2")]
         await stop(one, two)
 
-    run(work())
+    run_once(work())
 
 
-def test_an_address_that_is_none_is_said_and_left(run, caplog):
+def test_an_address_that_is_none_is_said_and_left(run_once, caplog):
     """A typing error in --peer would be tried for ever in silence."""
 
     async def work() -> None:
@@ -195,11 +195,11 @@ def test_an_address_that_is_none_is_said_and_left(run, caplog):
         await asyncio.sleep(0.02)
         await stop(one)
 
-    run(work())
+    run_once(work())
     assert ["'n2:port' is no address" in text for text in said(caplog)] == [True]
 
 
-def test_messages_sent_in_on_up_arrive(run):
+def test_messages_sent_in_on_up_arrive(run_once):
     """A room above could not greet its peer."""
 
     async def work() -> None:
@@ -216,4 +216,4 @@ def test_messages_sent_in_on_up_arrive(run):
         assert two.messages == [("n1", [Kind.LEAVE, "hello"])]
         await stop(one, two)
 
-    run(work())
+    run_once(work())

@@ -167,3 +167,17 @@ def test_names_that_no_queue_can_have_are_refused(name):
     driver = Driver()
     for build in (driver.pause, driver.resume, driver.clear):
         assert isinstance(build(name), Refused)
+
+
+@pytest.mark.parametrize("first", ["pause", "resume"])
+def test_a_repeat_that_comes_after_the_opposite_undoes_nothing(first):
+    """A resend would stop a queue for ever that somebody has set going again."""
+    driver = Driver()
+    if first == "resume":
+        driver.pause("mail")
+    op = getattr(commands, first)(driver.pid(), "mail")
+    opposite = commands.resume if first == "pause" else commands.pause
+    driver.entry(op, opposite(driver.pid(), "mail"))
+    before = driver.machine.queues["mail"].paused
+    assert driver.entry(op) == [True]
+    assert driver.machine.queues["mail"].paused is before

@@ -13,7 +13,7 @@ from tests.cluster.harness import Cluster, cluster
 from tests.rows.nodes import Group
 
 
-@pytest.fixture(scope="package", autouse=True)
+@pytest.fixture(scope="module", autouse=True)
 def surroundings(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """Folders of this run, and no variable of the machine."""
     folder = tmp_path_factory.mktemp("rows")
@@ -26,7 +26,7 @@ def surroundings(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         yield folder
 
 
-@pytest.fixture(scope="package")
+@pytest.fixture(scope="module")
 def quartet(surroundings: Path) -> Iterator[Group]:
     """Three nodes with four slots each, and one that runs nothing."""
     idle = {"n4": {"concurrency": 0}}

@@ -135,7 +135,7 @@ def test_EX_11_arguments_arrive_as_they_were(four: Group) -> None:
 @pytest.mark.parametrize(
     ("value", "named"),
     [
-        (object(), "first"),
+        pytest.param(object(), "first", id="object"),
         ({1, 2}, "first"),
         (2**64, "first"),
         (WHEN.replace(tzinfo=None), "first"),

@@ -101,7 +101,7 @@ def test_nan_stays_nan():
     "value",
     [
         {1, 2},
-        object(),
+        pytest.param(object(), id="object"),
         1j,
         Decimal(1),
         Fraction(1, 2),
