@@ -26,6 +26,7 @@ from exkiq.discovery import (
 )
 from exkiq.errors import NotRunning, Unavailable
 from exkiq.links import Link, Listener, Mesh
+from exkiq.links.complaints import Complaints
 from exkiq.operation_ids import OperationIds
 from exkiq.participant import DEFAULT_QUEUE, Ground, Participant
 from exkiq.peering import Peering
@@ -138,6 +139,7 @@ class Assembly:
 
     def _make_door(self, folder: DataFolder) -> tuple[Peering, Mesh, Listener]:
         secret, clock = self.settings.secret, self._clock
+        complaints = Complaints(clock)  # one for both: a peer is warned of once
         peering = Peering(lambda: mesh.links)
 
         def hello() -> Hello:
@@ -153,6 +155,7 @@ class Assembly:
             on_down=peering.link_down,
             on_message=peering.message,
             on_changed=peering.link_changed,
+            complaints=complaints,
         )
         listener = Listener(
             hello,
@@ -161,6 +164,7 @@ class Assembly:
             nonce=os.urandom,
             on_client=self._client,
             on_peer=mesh.adopt,
+            complaints=complaints,
         )
         self._rooms += [mesh, listener]
         return peering, mesh, listener

@@ -50,6 +50,9 @@ class ClientLink(Protocol):
     def close(self, reason: str) -> None:
         """Close the link once what was sent is written."""
 
+    def wait_closed(self) -> Coroutine[Any, Any, None]:
+        """Until it is gone; not for long."""
+
 
 class Actions(Protocol):
     """What an operator asks of the cluster; each returns when it is done."""
@@ -150,8 +153,10 @@ class ClientServer:
     async def stop(self) -> None:
         """End what operators asked for and is not done, hang up. May be called twice."""
         await self._tasks.stop()
-        for link in list(self._clients):
+        links = list(self._clients)
+        for link in links:
             link.close("this node stops")
+        await asyncio.gather(*(link.wait_closed() for link in links))
 
     # ---- from the links ----------------------------------------------------------------------
 

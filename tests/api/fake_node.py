@@ -173,7 +173,10 @@ class FakeCluster:
 
         async def stop() -> None:
             await node.listener.stop()
+            links = list(node.links)
             node.hang_up()
+            for link in links:
+                await link.wait_closed()
 
         self.on_loop(stop)
 

@@ -39,6 +39,9 @@ class PretendLink:
         self.news.set()
         return self.is_open
 
+    async def wait_closed(self) -> None:
+        pass
+
     def close(self, reason: str) -> None:
         self.is_open = False
 
