@@ -14,9 +14,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 import exkiq
 from exkiq import Client
 from exkiq.errors import ExkiqError
+from exkiq.rendezvous import socket_path
 
 ROOT = Path(__file__).resolve().parents[2]
 APP = "tests.cluster.jobs"
@@ -100,7 +103,9 @@ class Cluster:
         )
 
     def status(self, name: str) -> dict[str, Any]:
-        path = self.folder / "exkiq" / self.name / f"{name}.sock"
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("XDG_RUNTIME_DIR", self.environ["XDG_RUNTIME_DIR"])
+            path = socket_path(self.name, name)  # elsewhere when the folder's path is long
         with Client(f"exkiq+unix://{path}") as client:
             status: dict[str, Any] = client.request("status", timeout=2.0)
         return status
