@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from threading import Lock
 from typing import Any
 
 from pysyncobj import SyncObj, SyncObjConf, syncobj
@@ -46,9 +47,18 @@ class _NullPoller:
     def poll(self, _: float) -> None: ...
 
 
+# Nodes of one process are built on threads of their own: one would be given another's journal.
+_building = Lock()
+
+
 @contextmanager
 def _our_parts(journal: Journal, snapshots: SnapshotStore) -> Iterator[None]:
     """Let the engine be built with our parts, then leave the package as it was."""
+    with _building:
+        yield from _swapped(journal, snapshots)
+
+
+def _swapped(journal: Journal, snapshots: SnapshotStore) -> Iterator[None]:
     ours = {
         "createJournal": lambda _: journal,
         "Serializer": lambda *_: snapshots,

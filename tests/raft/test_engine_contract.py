@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +16,12 @@ import pytest
 from pysyncobj import SyncObj, syncobj
 from pysyncobj.version import VERSION
 
-from exkiq.machine import MemberChange
-from tests.raft.world import World, enqueue_op, world
+from exkiq.machine import Machine, MemberChange
+from exkiq.raft.engine import Engine
+from exkiq.raft.journal import Journal
+from exkiq.raft.snapshot import SnapshotStore
+from exkiq.raft.transport import EngineTransport
+from tests.raft.world import World, enqueue_op, run_at_once, world
 
 NO_OP = 1
 
@@ -192,3 +199,31 @@ def test_the_engine_s_own_forwarding_never_leaves(tmp_path: Path) -> None:
         w.run(0.5)
         kinds = {message[1]["type"] for _, _, message in w.sent if message[0] == 1}
         assert "apply_command" not in kinds
+
+
+def test_engines_built_at_once_on_threads_have_their_own_parts() -> None:
+    """Nodes of one process would share a journal, and none would ever be ready."""
+    before = syncobj.createJournal
+    names = [f"n{number}" for number in range(8)]
+    start = threading.Barrier(len(names))
+
+    def build(name: str) -> bool:
+        with_own = []
+        start.wait(10)
+        for _ in range(20):
+            journal = Journal(None)
+            snapshots = SnapshotStore(None, journal, Machine, lambda _: None, run_at_once, float)
+            transport = EngineTransport(lambda *_: True, float, None)  # type: ignore[arg-type]
+            engine = Engine(name, [], journal, snapshots, transport, lambda *_: None, lambda: None)
+            with_own.append(engine._SyncObj__raftLog is journal)
+            journal.close()
+        return all(with_own)
+
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-5)
+    try:
+        with ThreadPoolExecutor(len(names)) as threads:
+            assert all(threads.map(build, names))
+    finally:
+        sys.setswitchinterval(interval)
+    assert syncobj.createJournal is before
