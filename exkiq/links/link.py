@@ -54,6 +54,7 @@ class Link(asyncio.Protocol):
         timings: Timings,
         complaints: Complaints,
     ) -> None:
+        self.told = own  # what the peer knows of us
         self.peer = agreed.peer
         self.dialled = dialled  # the address we dialled, None on an accepted link
         self.remote_host = remote_host(transport)

@@ -142,6 +142,8 @@ class Mesh:
             self._refuse(link, own)
         elif self._makes_way(link, own):
             self._take(link)
+            if link.told != own:  # it changed during the handshake, after others were told
+                link.send([int(Kind.HELLO), own.fields()])
         else:
             link.close("another link to this peer stays")
 

@@ -8,6 +8,7 @@ from dataclasses import replace
 import pytest
 
 from exkiq.links import Link
+from exkiq.links.opening import Opening
 from exkiq.wire import Kind
 from tests.links.loopback import CALM, peers, said, settled, stop, until
 
@@ -102,6 +103,31 @@ def test_a_changed_hello_is_told_to_the_peers(run_once):
         assert two.mesh.links["n1"].peer == one.hello
         assert two.messages == []
         await stop(one, two)
+
+    run_once(work())
+
+
+@pytest.mark.parametrize("side", ["n1", "n2"])
+def test_a_hello_that_changed_during_the_handshake_is_told(run_once, side):
+    """The peer would never learn that we are of its cluster, and Raft never see the link."""
+
+    async def work() -> None:
+        dialler, other = await peers("n1", "n2")
+        changes, told = (dialler, other) if side == "n1" else (other, dialler)
+        receive = Opening.data_received
+
+        def found_in_between(opening: Opening, data: bytes) -> None:
+            if opening._own.name == side and not changes.hello.cluster_id:
+                changes.hello = replace(changes.hello, cluster_id="id-1")
+                changes.mesh.announce()
+            receive(opening, data)
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(Opening, "data_received", found_in_between)
+            dialler.mesh.sight(other.address)
+            await until(lambda: settled(dialler, other))
+            await until(lambda: told.mesh.links[side].peer.cluster_id == "id-1")
+        await stop(dialler, other)
 
     run_once(work())
 
