@@ -6,16 +6,20 @@ Stop:   the rooms of a member drain and close, then the door, the children, the 
 
 from __future__ import annotations
 
+import asyncio
 import os
 import secrets
 import sys
 from collections.abc import Callable
 from concurrent.futures import Executor, ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
 from random import Random
 from typing import Any, Protocol
 
 from exkiq.clock import SystemClock
 from exkiq.config import Settings, split_address
+from exkiq.config.certificates import FILES
 from exkiq.discovery import (
     Discovery,
     FileFoundingStore,
@@ -23,17 +27,21 @@ from exkiq.discovery import (
     Membership,
     MemoryFoundingStore,
     Search,
+    island_of,
+    should_yield,
 )
-from exkiq.errors import NotRunning, Unavailable
+from exkiq.errors import ExkiqError, NotRunning, Unavailable
 from exkiq.links import Link, Listener, Mesh
 from exkiq.links.complaints import Complaints
 from exkiq.operation_ids import OperationIds
 from exkiq.participant import DEFAULT_QUEUE, Ground, Participant
 from exkiq.peering import Peering
 from exkiq.pool import Pool, Report
-from exkiq.raft import DataFolder
+from exkiq.raft import DataFolder, unused_folder
 from exkiq.rendezvous import make_runtime_folder, socket_path
-from exkiq.wire.hello import Hello
+from exkiq.service import Tasks
+from exkiq.telemetry import log
+from exkiq.wire.hello import Hello, Role
 
 LOADER = "exkiq.task:load_app"
 
@@ -50,14 +58,22 @@ class Assembly:
     Duties: build the rooms in order and hand each what it needs; take them down in order.
 
     `failed(error)` is called once when the node cannot go on: a disk that refuses, a bug.
+    `leave(why)` is called once when it was removed or told to go: it is to be drained.
     """
 
-    def __init__(self, settings: Settings, failed: Callable[[BaseException], None]) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        failed: Callable[[BaseException], None],
+        leave: Callable[[str], None],
+    ) -> None:
         self.settings = settings
         self.address = ""
-        self._failed = failed
+        self._failed, self._leave = failed, leave
+        self._draining, self._is_drained = asyncio.Lock(), False
+        self._tasks, self._is_yielding = Tasks(), False
         self._clock = SystemClock()
-        self._run_id = secrets.token_hex(8)
+        self._run_id = ""
         self._chance = Random().random  # noqa: S311 - spreads waits, keeps no secret
         self._folder: DataFolder | None = None
         self._discovery: Discovery | None = None
@@ -81,6 +97,7 @@ class Assembly:
         Errors: ConfigError, DataError: each names the thing and the way out.
         """
         settings = self.settings
+        self._run_id = secrets.token_hex(8)
         folder = DataFolder(settings.folder, settings.name, settings.cluster, secrets.token_hex(8))
         self._folder = folder
         pool = await self._start_pool()
@@ -89,7 +106,9 @@ class Assembly:
         discovery = self._make_discovery(folder, mesh)
         peering.discovery = discovery
         membership = await discovery.settle()
+        folder.belongs_to(membership.cluster_id)
         ground = Ground(
+            asyncio.get_running_loop(),
             settings,
             self._clock,
             folder,
@@ -103,6 +122,7 @@ class Assembly:
             self._work,
             self._chance,
             self._failed,
+            self._leave,
         )
         self._take_part(ground, membership)
         mesh.announce()
@@ -131,6 +151,9 @@ class Assembly:
         if settings.secret is not None:
             secret = os.fsdecode(settings.secret)
             environ |= {"EXKIQ_SECRET": secret, "EXKIQ_SECRET_FILE": ""}  # a file would come first
+        if settings.tls is not None:
+            files = zip(FILES, settings.tls.files, strict=True)
+            environ |= {f"EXKIQ_{name.upper()}": str(path) for name, path in files}
         return environ
 
     def _report(self, report: Report) -> None:
@@ -155,7 +178,9 @@ class Assembly:
             on_down=peering.link_down,
             on_message=peering.message,
             on_changed=peering.link_changed,
+            on_stranger=self._met,
             complaints=complaints,
+            certificates=self.settings.tls,
         )
         listener = Listener(
             hello,
@@ -164,7 +189,9 @@ class Assembly:
             nonce=os.urandom,
             on_client=self._client,
             on_peer=mesh.adopt,
+            on_stranger=self._met,
             complaints=complaints,
+            certificates=self.settings.tls,
         )
         self._rooms += [mesh, listener]
         return peering, mesh, listener
@@ -197,6 +224,7 @@ class Assembly:
             new_id=lambda: secrets.token_hex(8),
         )
         self._rooms.append(self._discovery)
+        folder.belongs_to(self._discovery.cluster_id)
         return self._discovery
 
     def _take_part(self, ground: Ground, membership: Membership) -> None:
@@ -211,7 +239,7 @@ class Assembly:
     def _hello(self, folder: DataFolder) -> Hello:
         cluster_id = "" if self._discovery is None else self._discovery.cluster_id
         return Hello(
-            role="member" if cluster_id else "fresh",
+            role=self._role(cluster_id),
             name=self.settings.name,
             run_id=self._run_id,
             incarnation=folder.incarnation,
@@ -219,6 +247,11 @@ class Assembly:
             cluster=self.settings.cluster,
             cluster_id=cluster_id,
         )
+
+    def _role(self, cluster_id: str) -> Role:
+        if not cluster_id:
+            return "fresh"
+        return "member" if self._participant is None else self._participant.island.role
 
     def _client(self, link: Link) -> None:
         if self._participant is not None:
@@ -238,20 +271,67 @@ class Assembly:
         """Return when this node is a member and may be given jobs."""
         await self.participant.ready.wait()
 
+    # ---- two clusters meet -------------------------------------------------------------------
+
+    def _met(self, stranger: Hello, _: ExkiqError) -> None:
+        """A node of another cluster of our name: whoever has nothing to lose joins the other."""
+        participant = self._participant
+        if participant is None or self._is_yielding or not stranger.address:
+            return
+        if not should_yield(participant.island, island_of(stranger)):
+            return
+        aside = unused_folder(self.settings.folder, participant.island.cluster_id)
+        if self.settings.folder is not None and aside is None:
+            return
+        log.warning(
+            "this node's own cluster %s never held a job: gives it up and joins %s, the cluster "
+            "of %s%s",
+            participant.island.cluster_id,
+            stranger.cluster_id,
+            stranger.name,
+            f"; the former data is kept in {aside}" if aside else "",
+        )
+        self._is_yielding = True
+        participant.fall_silent()  # at once: no job may come in any more
+        self._tasks.start(self._start_anew(stranger.address, aside), name="start anew")
+
+    async def _start_anew(self, address: str, aside: Path | None) -> None:
+        try:
+            await self._close()
+            if self.settings.folder is not None and aside is not None:
+                self.settings.folder.rename(aside)
+            peers = tuple(dict.fromkeys((*self.settings.peers, address)))
+            self.settings = replace(self.settings, peers=peers, bind=self.address)
+            await self.start()
+        except (ExkiqError, OSError) as error:
+            log.critical("cannot start anew: %s", error)
+            self._failed(error)
+        finally:
+            self._is_yielding = False
+
     # ---- stop --------------------------------------------------------------------------------
 
     async def drain(self, timeout: float) -> None:
         """Stop in order: no job is lost, none is counted as failed, the lead changes at once."""
-        if self._participant is not None:
-            await self._participant.drain(timeout)
-        await self.stop()
+        await self._tasks.stop()
+        async with self._draining:  # told to leave and stopped at once: the second one waits
+            if self._participant is not None and not self._is_drained:
+                self._is_drained = True
+                await self._participant.drain(timeout)
+            await self.stop()
 
     async def stop(self) -> None:
         """Close everything at once. May be called twice, or after a start that failed."""
+        await self._tasks.stop()
+        await self._close()
+        self._work.shutdown(wait=True)
+
+    async def _close(self) -> None:
         for link in list(self._early):
             link.close("this node stops")
         while self._rooms:
-            await self._rooms.pop().stop()
-        self._work.shutdown(wait=True)
+            await self._rooms[-1].stop()
+            self._rooms.pop()
+        self._participant = self._discovery = None
         if self._folder is not None:
             self._folder.close()

@@ -16,23 +16,18 @@ from typing import Any, TypeVar
 
 from exkiq.bridge import LoopWaiter, ThreadWaiter, Waiter, background
 from exkiq.clock import Clock, SystemClock
+from exkiq.config.certificates import TlsFiles
 from exkiq.connection import Connection
 from exkiq.errors import EnqueueTimeout, NotRunning
 from exkiq.job import Job, QueueHandle
 from exkiq.machine import commands
 from exkiq.orders import Enqueue, Group, Ids, Order, in_groups
 from exkiq.rendezvous import runtime_folder, sockets
-from exkiq.requests import Errand, Proposal, Read, Request, ResultWait, StatsAfter
-from exkiq.seeker import Dial, Seeker, dialler, given_places, given_secret
+from exkiq.requests import CATCH_UP_SECONDS, Proposal, Read, Request, ResultWait, StatsAfter, ask
+from exkiq.seeker import Dial, Seeker, dialler, given_certificates, given_places, given_secret
 from exkiq.wire.hello import Hello
 
 R = TypeVar("R", bound=Request)
-
-# Other nodes apply what one acknowledged within this time: an election and some more.
-CATCH_UP_SECONDS = 3.0
-
-# What any node may be asked, and again if need be.
-READ_VERBS = frozenset(("job", "jobs", "ping", "queues", "stats", "status"))
 
 # A share in [0, 1), for waits that should differ between processes.
 chance: Callable[[], float] = random.Random().random  # noqa: S311 - only spreads waits
@@ -44,7 +39,7 @@ class Client:
     Safe in threads, and in a child made by fork, which opens a link of its own.
 
     Units:  enqueue_timeout in seconds, for all that is not said to have a time of its own.
-    Errors: ConfigError for what is no URL, address or secret.
+    Errors: ConfigError for what is no URL, address, secret or certificate.
     """
 
     def __init__(
@@ -54,6 +49,7 @@ class Client:
         cluster: str | None = None,
         peers: Sequence[str] = (),
         secret: bytes | None = None,
+        tls: TlsFiles | None = None,
         enqueue_timeout: float = 5.0,
         clock: Clock | None = None,
     ) -> None:
@@ -61,6 +57,7 @@ class Client:
         self._cluster = cluster or os.environ.get("EXKIQ_CLUSTER") or ""
         self._fixed_places = given_places(url, peers, os.environ.get("EXKIQ_URL"))
         self._secret = given_secret(os.environ) if secret is None else secret
+        self._certificates = given_certificates(tls, os.environ)
         self._clock = SystemClock() if clock is None else clock
         self._is_closed = False
         self._start_anew()
@@ -245,11 +242,8 @@ class Client:
         about: str,
         expected_until: float,
         waiter: Waiter,
-    ) -> Read | Errand:
-        deadline = self._deadline(timeout)
-        if verb not in READ_VERBS:
-            return Errand(verb, args, waiter, deadline, about)
-        return Read(verb, args, waiter, deadline, about, expected_until=expected_until)
+    ) -> Request:
+        return ask(verb, args, waiter, self._deadline(timeout), about, expected_until)
 
     def _result_wait(
         self, job_id: str, timeout: float | None, expected_until: float, waiter: Waiter
@@ -327,7 +321,7 @@ class Client:
     def _dial(self) -> Dial:
         cluster = self._cluster or ("" if self._fixed_places else "default")
         hello = Hello("client", f"client-{os.getpid()}", os.urandom(8).hex(), cluster=cluster)
-        return dialler(hello, self._secret, self._clock, os.urandom)
+        return dialler(hello, self._secret, self._certificates, self._clock, os.urandom)
 
     def leave_parent(self) -> object:
         """In a child after a fork: a new start. What was the parent's is handed back, to keep."""
@@ -373,14 +367,16 @@ def connect(
     *,
     cluster: str | None = None,
     secret: bytes | None = None,
+    tls: TlsFiles | None = None,
     enqueue_timeout: float = 5.0,
 ) -> Client:
     """Have this process ask the nodes at `url`, exkiq://HOST:PORT,... or exkiq+unix:///PATH.
 
+    Shapes: `tls` is the files of our certificate, its key, and the CA.
     Units:  enqueue_timeout in seconds, for everything that is written.
-    Errors: ConfigError for what is no URL or secret. Nothing is opened yet.
+    Errors: ConfigError for what is no URL, secret or certificate. Nothing is opened yet.
     """
-    client = Client(url, cluster=cluster, secret=secret, enqueue_timeout=enqueue_timeout)
+    client = Client(url, cluster=cluster, secret=secret, tls=tls, enqueue_timeout=enqueue_timeout)
     use(client)
     return client
 

@@ -15,7 +15,7 @@ ExkiqError
     NoSuchJob          no such id, or its record is gone
     ResultTooLarge     the job succeeded, its value was not kept
     UnsupportedOperation
-    ClusterMismatch    another cluster, or another secret
+    ClusterMismatch    another cluster, another secret, or a certificate that does not do
     AlreadyStarted
     NotRunning
   JobError             raised by or about a job
@@ -97,7 +97,7 @@ class UnsupportedOperation(Refused):
 
 
 class ClusterMismatch(Refused):
-    """The other side belongs to another cluster or has another secret."""
+    """The other side belongs to another cluster, has another secret, or no fit certificate."""
 
 
 class AlreadyStarted(Refused):

@@ -18,9 +18,15 @@ from exkiq.assembly import Assembly
 from exkiq.config import Settings, from_keywords
 from exkiq.errors import AlreadyStarted, NotRunning, Unavailable
 from exkiq.participant import Participant
+from exkiq.service import Tasks
 from exkiq.telemetry import log, log_to_stderr
 
 T = TypeVar("T")
+
+COLLECT_AFTER = (5_000, 10, 50_000)
+"""Of new jobs a collection of the first kind walks 5,000 and one of the second 50,000, which
+takes about 10 ms. A full one would walk every job that waits, a second for some millions, and
+practically never comes: exkiq itself makes no cycles to speak of."""
 
 START_SECONDS_MAX = 120.0  # children that load a large APP, and a cluster that is being founded
 
@@ -41,8 +47,7 @@ def run(settings: Settings) -> int:
     Errors: ConfigError, DataError at the start.
     """
     log_to_stderr(settings.log_level, settings.name)
-    # a full collection walks every job that waits; exkiq itself makes no cycles to speak of
-    gc.set_threshold(50_000, 50, 1_000)
+    gc.set_threshold(*COLLECT_AFTER)
     with asyncio.Runner(loop_factory=new_event_loop) as runner:
         return runner.run(_run(settings))
 
@@ -59,7 +64,7 @@ class _Foreground:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        self._assembly = Assembly(settings, self._failed)
+        self._assembly = Assembly(settings, self._failed, self._told_to_leave)
         self._stopping: asyncio.Future[int] = asyncio.get_running_loop().create_future()
         self._busy: asyncio.Task[Any] | None = None  # starting or draining: a signal cuts it off
 
@@ -87,6 +92,10 @@ class _Foreground:
 
     def _failed(self, _: BaseException) -> None:
         self._end(1)
+
+    def _told_to_leave(self, why: str) -> None:
+        log.warning("%s", why)
+        self._end(0)
 
     def _end(self, code: int) -> None:
         if not self._stopping.done():
@@ -118,6 +127,7 @@ class Node:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._assembly: Assembly | None = None
         self._failure: BaseException | None = None
+        self._tasks = Tasks()
 
     def start(self) -> Self:
         """Start and return when the node takes part in its cluster.
@@ -131,7 +141,7 @@ class Node:
             target=loop.run_forever, name=f"exkiq-{self.settings.name}", daemon=True
         )
         self._thread.start()
-        self._assembly = Assembly(self.settings, self._failed)
+        self._assembly = Assembly(self.settings, self._failed, self._told_to_leave)
         try:
             self._on_loop(self._assembly.start(), START_SECONDS_MAX)
         except BaseException:
@@ -245,6 +255,15 @@ class Node:
 
     def _failed(self, error: BaseException) -> None:
         self._failure = error
+
+    def _told_to_leave(self, why: str) -> None:
+        log.warning("%s", why)
+        self._tasks.start(self._leave(why), name=f"leave of {self.settings.name}")
+
+    async def _leave(self, why: str) -> None:
+        if self._assembly is not None:
+            await self._assembly.drain(self.settings.drain_timeout)
+        self._failure = NotRunning(why)
 
     def _on_loop(self, work: Coroutine[Any, Any, T], timeout: float) -> T:
         if self._loop is None:

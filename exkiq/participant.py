@@ -6,6 +6,7 @@ Built when the cluster is settled; before that a node has only its door and its 
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable
 from concurrent.futures import Executor
 from dataclasses import dataclass
@@ -15,12 +16,13 @@ from exkiq.aggregator import Aggregator
 from exkiq.aggregator import Settings as AggregatorSettings
 from exkiq.clock import Clock
 from exkiq.config import Settings
-from exkiq.discovery import Discovery, Member, Membership
+from exkiq.discovery import Discovery, Island, Member, Membership
 from exkiq.discovery.admission import Admission
-from exkiq.errors import ExkiqError, NotRunning, Unavailable
+from exkiq.discovery.promotion import VOTERS_MAX, Promotion
+from exkiq.errors import ExkiqError, NotRunning, Refused, Unavailable
 from exkiq.governance import Governance
 from exkiq.links import Link
-from exkiq.machine import Applied, MemberChange, commands
+from exkiq.machine import Applied, MemberChange, MemberRole, commands
 from exkiq.operation_ids import OperationIds
 from exkiq.peering import Peering
 from exkiq.pool import Pool
@@ -34,6 +36,7 @@ from exkiq.telemetry import log
 BEAT_SECONDS = 0.25  # what peers are told of us, and what the aggregator is told of them
 TOLD_SECONDS = 2.0  # for the last operations of a stopping node to be applied
 DEFAULT_QUEUE = "default"  # where jobs go whose class names none; it is always there
+PAUSE_SECONDS = 0.0002  # between steps of the snapshot thread, of half a millisecond each
 HEIR_SECONDS = 1.0  # two elections: without an heir by then there is nobody to lead
 
 
@@ -41,6 +44,7 @@ HEIR_SECONDS = 1.0  # two elections: without an heir by then there is nobody to 
 class Ground:
     """What a member stands on: the rooms and sources it is handed."""
 
+    loop: asyncio.AbstractEventLoop
     settings: Settings
     clock: Clock
     folder: DataFolder
@@ -54,6 +58,7 @@ class Ground:
     work: Executor
     chance: Callable[[], float]
     failed: Callable[[BaseException], None]
+    leave: Callable[[str], None]
 
 
 class Participant:
@@ -66,16 +71,21 @@ class Participant:
     def __init__(self, ground: Ground, membership: Membership) -> None:
         self._ground, self._membership = ground, membership
         self.settings, self.name = ground.settings, ground.settings.name
-        self._loop = asyncio.get_running_loop()
-        names = tuple(member.name for member in membership.members)
+        self._loop = ground.loop
+        names = {member.name for member in membership.members}
+        if membership.has_joined:
+            names.discard(self.name)  # no voter yet
+        incarnation = ground.folder.incarnation
+        folder, cluster_id = self.settings.folder, membership.cluster_id
         self.replica = Replica(
-            ReplicaSettings(self.name, membership.cluster_id, names, self.settings.folder),
+            ReplicaSettings(self.name, cluster_id, tuple(sorted(names)), folder, incarnation),
             ground.folder.journal,
             self,
             ground.peering.send,
             ground.clock,
             ground.work.submit,
             ground.chance,
+            lambda: time.sleep(PAUSE_SECONDS),
         )
         self.house = ReplicatedHouse(self.replica)
         self.aggregator = Aggregator(
@@ -83,19 +93,26 @@ class Participant:
             AggregatorSettings(self.name, ground.ids, node_timeout=self.settings.node_timeout),
             self.replica.log_clock,
         )
-        admission = Admission(self.replica, membership.cluster_id, ground.peering.send)
+        admission = Admission(
+            self.replica,
+            cluster_id,
+            ground.peering.send,
+            Promotion(self.name, self.settings.replace_after),
+        )
         self._admission = admission
         self.session = NodeSession(
             self.name, ground.run_id, self.house, ground.ids, ground.peering.tell_leader
         )
-        self.governance = Governance(self.replica, admission, ground.peering)
+        self.governance = Governance(self.replica, admission, ground.peering, self._told_to_leave)
         self.server = ClientServer(self.house, self.status, self.governance, ground.clock)
-        own = (self.name, ground.folder.incarnation, ground.address)
-        ground.peering.join(own, membership.cluster_id, self.replica, self.aggregator, admission)
+        own = (self.name, incarnation, ground.address)
+        ground.peering.join(own, cluster_id, self.replica, self.aggregator, admission)
         ground.peering.on_removed = self._removed
-        self._is_stopping = False
+        ground.peering.on_told_to_leave = self._told_to_leave
+        self._is_stopping = self._is_leaving = False
         self.ready = asyncio.Event()
         self._was_leading = self._said_address = False
+        self._noted: list[Member] = []
         self._wake: asyncio.TimerHandle | None = None
         self._beat: asyncio.TimerHandle | None = None
 
@@ -133,10 +150,10 @@ class Participant:
             self._was_leading = is_leading
             log.info("leads in term %d" if is_leading else "leads no more (term %d)", term)
         self._say_address()
-        members = self.replica.machine.members.values()
-        self._ground.discovery.sight(Member(m.name, m.address, m.incarnation) for m in members)
+        self._note_members()
         self.session.demand_soon()
-        self.server.members_changed(self._addresses())
+        if not self.ready.is_set():
+            self._look_whether_ready()  # it may have been given its vote
 
     def before_flush(self, ops: list[bytes]) -> list[bytes]:
         return self.aggregator.before_flush(ops)
@@ -150,12 +167,15 @@ class Participant:
         self._admission.appended(change)
 
     def _removed(self) -> None:
-        if not self._is_stopping:
-            self._is_stopping = True
-            text = "this node left its cluster or was removed from it; start it to join anew"
-            log.warning("%s", text)
-            # not at once: whoever asked for it here has no answer yet
-            self._loop.call_later(BEAT_SECONDS, self._ground.failed, NotRunning(text))
+        self._leave("this node was removed from its cluster; start it to join anew")
+
+    def _told_to_leave(self) -> None:
+        self._leave("this node was told to leave its cluster; start it to join anew")
+
+    def _leave(self, why: str) -> None:
+        if not self._is_stopping and not self._is_leaving:
+            self._is_leaving = True
+            self._ground.leave(why)
 
     def failed(self, error: BaseException) -> None:
         is_known = isinstance(error, ExkiqError)  # a full disk: the text says all there is to do
@@ -180,17 +200,31 @@ class Participant:
             op = commands.address(self._ground.ids(), self.name, self._ground.address)
             self.house.propose_nowait(op)
 
+    def _note_members(self) -> None:
+        """Dial where the members are, and tell clients; one may have come back elsewhere."""
+        members = [
+            Member(m.name, m.address, m.incarnation) for m in self.replica.machine.members.values()
+        ]
+        if members != self._noted:
+            self._noted = members
+            self._ground.discovery.sight(members)
+            self.server.members_changed(self._addresses())
+
     def _look_whether_ready(self) -> None:
-        is_member = self.name in self.replica.machine.members
-        if is_member and (self.session.id or not self.settings.concurrency):
+        member = self.replica.machine.members.get(self.name)
+        if member is None or not (self.session.id or not self.settings.concurrency):
+            return
+        self._ground.peering.is_member = True
+        if member.role == MemberRole.VOTER or len(self.replica.voters) >= VOTERS_MAX:
             self.ready.set()
-            self._ground.peering.is_member = True
             self.leadership(self.replica.leader, self.replica.term)
             log.info("ready: %s of cluster %r", self._ground.address, self.settings.cluster)
 
     def _tell_peers(self) -> None:
         self._beat = self._loop.call_later(BEAT_SECONDS, self._tell_peers)
         self._ground.peering.beat()
+        self._note_members()
+        self._admission.look(self._ground.links().keys(), self._ground.clock.monotonic())
 
     def _wake_at(self, when: float | None) -> None:
         if self._wake is not None:
@@ -199,6 +233,29 @@ class Participant:
         if when is not None:
             delay = max(0.0, when - self._ground.clock.monotonic())
             self._wake = self._loop.call_later(delay, self.replica.wake)
+
+    # ---- two clusters meet -------------------------------------------------------------------
+
+    @property
+    def island(self) -> Island:
+        """This cluster as another one sees it; whatever is under way here may be a job."""
+        replica, settings = self.replica, self.settings
+        members = {*replica.machine.members, *replica.voters, *replica.non_voters}
+        is_idle = (
+            self.ready.is_set()
+            and not self._is_stopping
+            and not self._is_leaving
+            and not replica.is_changing_members
+            and not replica.waiting
+            and replica.applied_index == replica.journal.last_index
+        )
+        has_held_jobs = not is_idle or replica.machine.totals.enqueued_total > 0
+        return Island(settings.cluster, replica.machine.cluster_id, len(members), has_held_jobs)
+
+    def fall_silent(self) -> None:
+        """Take nothing more into the log, from this moment on."""
+        self._is_stopping = True
+        self.replica.stop()
 
     # ---- for clients -------------------------------------------------------------------------
 
@@ -227,10 +284,10 @@ class Participant:
         await self._ground.pool.drain(timeout)
         self.session.end()
         await self._until_told()
-        if len(self.replica.voters) == 1:
+        if len(self.replica.machine.members) == 1:
             self._say_what_is_lost()
-        elif self.settings.leave_on_stop:
-            await self._leave()
+        elif self.settings.leave_on_stop or self._is_leaving:
+            await self._be_taken_out()
 
     async def _give_lead_away(self) -> None:
         if not self.replica.is_leader or not self._ground.links():
@@ -264,11 +321,15 @@ class Participant:
         if left and self.settings.folder is None:
             log.warning("the last member stops and nothing is on disk: %d jobs are lost", left)
 
-    async def _leave(self) -> None:
+    async def _be_taken_out(self) -> None:
         try:
-            await self.governance.cluster_leave()
-        except Unavailable as error:
+            await self.governance.take_out(self.name)
+        except NotRunning:
+            log.info("is no member any more")
+        except (Unavailable, Refused) as error:
             log.warning("%s", error)
+        if self._is_leaving:
+            await asyncio.sleep(BEAT_SECONDS)  # whoever asked for it here has no answer yet
 
     async def stop(self) -> None:
         """Close these rooms at once."""

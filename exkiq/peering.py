@@ -36,6 +36,7 @@ class Peering:
         self.applied: dict[str, int] = {}  # by node, what it said last
         self.is_removed = False  # the leader says that we are no member any more
         self.on_removed: Callable[[], None] = _nothing
+        self.on_told_to_leave: Callable[[], None] = _nothing
         self._replica: Replica | None = None
         self._aggregator: Aggregator | None = None
         self._admission: Admission | None = None
@@ -120,6 +121,10 @@ class Peering:
         match message:
             case [Kind.JOIN, str(), str(incarnation), str(address)]:
                 self._admission.join(link.peer.name, incarnation, address)
+            case [Kind.LEAVE, str(name)] if link.peer.name not in self._up:
+                pass  # a stranger's
+            case [Kind.LEAVE, str(name)] if name == self._replica.name:
+                self.on_told_to_leave()
             case [Kind.LEAVE, str(name)]:
                 self._admission.leave(name)
             case [Kind.CALL, int(), "transfer", [to]] if to is None or isinstance(to, str):
@@ -143,6 +148,10 @@ class Peering:
     def is_alone(self) -> bool:
         """Whether no node is linked with this one."""
         return not self._links()
+
+    def is_linked(self, name: str) -> bool:
+        """Whether this node has a link to that one."""
+        return name in self._links()
 
     def send(self, name: str, message: list[Any]) -> bool:
         """Give `message` to the link to `name`; False when there is none."""
@@ -175,5 +184,5 @@ class Peering:
         replica = self._replica
         if replica is None or name not in self._up:
             return
-        if name not in replica.machine.members and name not in replica.voters:
+        if name not in {*replica.machine.members, *replica.voters, *replica.non_voters}:
             link.send([int(Kind.DENIED), "no member of this cluster any more"])

@@ -18,6 +18,12 @@ from typing import Any
 from exkiq.bridge import Waiter
 from exkiq.errors import EnqueueTimeout, NoNodeError, NoQuorum, OutcomeUnknown, Unavailable
 
+# What any node may be asked, and again if need be.
+READ_VERBS = frozenset(("job", "jobs", "ping", "queues", "stats", "status"))
+
+# Other nodes apply what one acknowledged within this time: an election and some more.
+CATCH_UP_SECONDS = 3.0
+
 # Silence after which another node is asked: over the longest pause of a healthy node, below
 # what an election takes. Each time it doubles, so that an overloaded cluster is not flooded.
 PATIENCE_SECONDS = 1.5
@@ -36,8 +42,10 @@ SILENT_SECONDS = 15.0
 # Between two questions where the answer was "not yet".
 PAUSE_SECONDS = 0.05
 
-# The node gives up a little before we do, so that its reason arrives.
-HEAD_START_SECONDS = 0.2
+# The node gives up a fifth of the time before we do, so that its reason arrives even when it or
+# we are busy: "surely not done" is worth more to the caller than the last moment of waiting.
+HEAD_START_SHARE = 0.2
+HEAD_START_SECONDS_MIN, HEAD_START_SECONDS_MAX = 0.2, 1.0
 
 
 class Request:
@@ -141,6 +149,20 @@ class Errand(Request):
         return super().expire(missing, now)
 
 
+def ask(  # noqa: PLR0913, RUF100 (the parameters of both)
+    verb: str,
+    args: Sequence[Any],
+    waiter: Waiter,
+    deadline: float,
+    about: str,
+    expected_until: float,
+) -> Request:
+    """A read, or an errand for what is not one."""
+    if verb not in READ_VERBS:
+        return Errand(verb, args, waiter, deadline, about)
+    return Read(verb, args, waiter, deadline, about, expected_until=expected_until)
+
+
 class ResultWait(Request):
     """Waits for the end of a job; ends with ["pending"] when `until` comes first."""
 
@@ -202,8 +224,9 @@ class Proposal(Request):
         self.size = len(op)
 
     def message(self, rid: int, now: float) -> list[Any]:
-        left = max(0.0, self.deadline - now - HEAD_START_SECONDS)
-        return [rid, self.verb, self._op, int(left * 1000)]
+        left = self.deadline - now
+        left -= min(max(left * HEAD_START_SHARE, HEAD_START_SECONDS_MIN), HEAD_START_SECONDS_MAX)
+        return [rid, self.verb, self._op, max(0, int(left * 1000))]
 
     def expire(self, missing: str, now: float) -> tuple[Any, Exception | None]:
         if not self.is_doubtful:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from exkiq.clock import Clock
 from exkiq.config import split_address
+from exkiq.config.certificates import FILES, Certificates, TlsFiles, load_given
 from exkiq.config.secret import read_secret_file
 from exkiq.errors import ClusterMismatch, ConfigError, ExkiqError
 from exkiq.links import Link, Timings, dial
@@ -84,14 +85,35 @@ def given_secret(environ: Mapping[str, str]) -> bytes | None:
         raise ConfigError(f"EXKIQ_SECRET_FILE: {error}") from error
 
 
+def given_certificates(files: TlsFiles | None, environ: Mapping[str, str]) -> Certificates | None:
+    """Those of `files`, else of the environment, if it names any. Errors: ConfigError."""
+    variables = [f"EXKIQ_{name.upper()}" for name in FILES]
+    around = {variable: environ.get(variable) for variable in variables}
+    try:
+        return load_given(around if files is None else dict(zip(FILES, files, strict=True)))
+    except ValueError as error:
+        raise ConfigError(f"tls: {error}") from error
+
+
 def dialler(
-    hello: Hello, secret: bytes | None, clock: Clock, nonce: Callable[[int], bytes]
+    hello: Hello,
+    secret: bytes | None,
+    certificates: Certificates | None,
+    clock: Clock,
+    nonce: Callable[[int], bytes],
 ) -> Dial:
     """How this process calls a node."""
 
     def dial_place(place: str, on_open: Callable[[Link], None]) -> Awaitable[Link]:
         return dial(
-            place, hello, secret, clock=clock, nonce=nonce, on_open=on_open, timings=TIMINGS
+            place,
+            hello,
+            secret,
+            clock=clock,
+            nonce=nonce,
+            on_open=on_open,
+            timings=TIMINGS,
+            certificates=certificates,
         )
 
     return dial_place

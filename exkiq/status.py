@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from typing import Any
 
+from exkiq.machine import MemberRole
 from exkiq.queues.views import counts_map, queue_map
 from exkiq.raft import Replica
 
@@ -22,7 +23,8 @@ def status_map(
     """The status of this node.
 
     Shapes: as `exkiq status --json` prints it; a member that is not linked is "lost", and how
-            far it has applied the log is then unknown.
+            far it has applied the log is then unknown. `age_ms` is how long no leader was heard:
+            so old may be what is told here, None without any.
     """
     machine = replica.machine
     return {
@@ -39,7 +41,9 @@ def status_map(
         "raft": {
             "commit_index": replica.commit_index,
             "applied_index": replica.applied_index,
+            "age_ms": replica.standing.age_ms,
             "log_length": replica.log_length,
+            "log_bytes": replica.journal.size_bytes,
             "state_hash": machine.state_hash,
             "snapshot_failures": replica.snapshots.failures,
         },
@@ -56,8 +60,16 @@ def _member(
     return {
         "name": name,
         "address": replica.machine.members[name].address,
-        "role": "leader" if name == replica.leader else "follower",
+        "role": _role(replica, name),
         "state": "alive" if is_self or name in linked else "lost",
         "applied": replica.applied_index if is_self else applied.get(name),
         "running": len(session.running) if session is not None else 0,
     }
+
+
+def _role(replica: Replica, name: str) -> str:
+    """Leader or follower, who vote, or non-voter."""
+    if name == replica.leader:
+        return "leader"
+    is_voter = replica.machine.members[name].role == MemberRole.VOTER
+    return "follower" if is_voter else MemberRole.NON_VOTER.value

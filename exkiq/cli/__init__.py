@@ -6,6 +6,7 @@
     acting       pause resume retry cancel
     membership   cluster members | remove | leave | transfer
     checking     check: a data folder, offline
+    certs        certs init | node | client; authority makes them
     bench...     bench: a cluster of its own, measured
     reach, show  how a node is reached; how answers look
 

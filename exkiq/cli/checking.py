@@ -19,12 +19,13 @@ def check(
 ) -> None:
     """Verify the data folder of a stopped node.
 
-    Reads journal and snapshot as a restart would, and checks the jobs they lead to.
+    Reads journal, snapshot and founding as a restart would, and checks the jobs they lead to.
     """
     # imported late: no other command needs the log's code
     from exkiq import raft
+    from exkiq.discovery import FileFoundingStore
 
-    report = raft.check(data_dir)
+    report = raft.check(data_dir, lambda: FileFoundingStore(data_dir).load().cluster_id)
     if as_json:
         show.as_json({"facts": report.facts, "faults": report.faults})
     else:

@@ -11,7 +11,7 @@ import typer
 from typer.exceptions import TyperException
 
 from exkiq import __version__
-from exkiq.cli import acting, bench, checking, membership, reading, show, start
+from exkiq.cli import acting, bench, certs, checking, membership, reading, show, start
 from exkiq.errors import ConfigError, ExkiqError
 
 FAILED = 1
@@ -37,6 +37,7 @@ for command in (
 ):
     tree.command()(command)
 tree.add_typer(membership.tree, name="cluster")
+tree.add_typer(certs.tree, name="certs")
 tree.command()(bench.bench)
 tree.command()(checking.check)
 

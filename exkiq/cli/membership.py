@@ -13,7 +13,8 @@ from exkiq.cli.reading import show_members
 from exkiq.errors import NotRunning, Refused
 
 WRONG_USAGE = 2
-CHANGE_SECONDS = 15.0  # a node gives a change of members 5 s, and leadership may have to move first
+TRANSFER_SECONDS = 15.0  # a node gives it 5 s
+LEAVE_SECONDS = 45.0  # a node gives a member 30 s to end its jobs and go
 
 tree = typer.Typer(help="Show and change who belongs to the cluster.", rich_markup_mode=None)
 
@@ -28,7 +29,10 @@ def top(context: typer.Context) -> None:
 @tree.command()
 @asks_a_node
 def members(way: Way, as_json: AsJson = False) -> None:
-    """List the members: name, address, role, whether they are alive."""
+    """List the members: name, address, role, whether they are alive.
+
+    The leader and its followers vote; a non-voter follows, runs jobs and waits for a vote.
+    """
     with way.node() as node:
         answer = _members(node)
     if as_json:
@@ -39,22 +43,36 @@ def members(way: Way, as_json: AsJson = False) -> None:
 
 @tree.command()
 @asks_a_node
-def remove(way: Way, name: Annotated[str, typer.Argument(metavar="NAME", hidden=True)]) -> None:
-    """Remove the member NAME, which will not come back."""
-    with way.node(CHANGE_SECONDS) as node:
+def remove(
+    way: Way,
+    name: Annotated[str, typer.Argument(metavar="NAME", hidden=True)],
+    as_json: AsJson = False,
+) -> None:
+    """Remove the member NAME, which will not come back.
+
+    If it is alive it ends its jobs first, hands back the rest, and stops.
+    """
+    with way.node(LEAVE_SECONDS) as node:
         _remove(node, name)
-    show.line(f"{name} is no member any more")
+    _tell({"removed": name}, f"{name} is no member any more", is_json=as_json)
 
 
 @tree.command()
 @asks_a_node
-def leave(way: Way) -> None:
-    """Let the node that is asked leave the cluster."""
-    with way.node(CHANGE_SECONDS) as node:
+def leave(way: Way, as_json: AsJson = False) -> None:
+    """Let the node that is asked leave the cluster and stop."""
+    with way.node(LEAVE_SECONDS) as node:
         # by name: a question without an answer is put to the next node, which must not leave too
         name = node.ask("status")["node"]
         _remove(node, name)
-    show.line(f"{name} has left the cluster")
+    _tell({"left": name}, f"{name} has left the cluster", is_json=as_json)
+
+
+def _tell(fact: dict[str, str], text: str, *, is_json: bool) -> None:
+    if is_json:
+        show.as_json(fact)
+    else:
+        show.line(text)
 
 
 def _remove(node: Node, name: str) -> None:
@@ -70,24 +88,27 @@ def _remove(node: Node, name: str) -> None:
 @tree.command()
 @asks_a_node
 def transfer(
-    way: Way, name: Annotated[str | None, typer.Argument(metavar="NAME", hidden=True)] = None
+    way: Way,
+    name: Annotated[str | None, typer.Argument(metavar="NAME", hidden=True)] = None,
+    as_json: AsJson = False,
 ) -> None:
     """Give leadership to the member NAME.
 
-    Without NAME it goes to the member that is caught up best.
+    Without NAME it goes to the member that is caught up best. If it is not taken over in time
+    the former leader goes on.
     """
-    with way.node(CHANGE_SECONDS) as node:
+    with way.node(TRANSFER_SECONDS) as node:
         # by name also here: asked twice for anybody, leadership would move on
-        name = name or _heir(_members(node))
+        name = _heir(_members(node)) if name is None else name
         node.ask("cluster_transfer", name)
-    show.line(f"{name} leads")
+    _tell({"leader": name}, f"{name} leads", is_json=as_json)
 
 
 def _heir(members: list[dict[str, Any]]) -> str:
-    """The living member beside the leader that has applied most of the log."""
-    living = [each for each in members if each["state"] == "alive" and each["role"] != "leader"]
+    """The living voter beside the leader that has applied most of the log."""
+    living = [each for each in members if each["state"] == "alive" and each["role"] == "follower"]
     if not living:
-        raise Refused("no other member is alive")
+        raise Refused("no other member that votes is alive")
     heir: str = max(living, key=lambda each: each["applied"] or 0)["name"]
     return heir
 

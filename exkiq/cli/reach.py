@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from exkiq.config.certificates import TlsFiles
 from exkiq.config.secret import read_secret_file
 from exkiq.errors import ConfigError
 
@@ -43,6 +44,25 @@ SecretFile = Annotated[
         help="File with the secret of the cluster. (default: none; EXKIQ_SECRET_FILE)",
     ),
 ]
+TlsCert = Annotated[
+    Path | None,
+    typer.Option(
+        "--tls-cert",
+        metavar="FILE",
+        help="Certificate of this client, where the cluster uses TLS. (default: none; "
+        "EXKIQ_TLS_CERT)",
+    ),
+]
+TlsKey = Annotated[
+    Path | None,
+    typer.Option("--tls-key", metavar="FILE", help="Its key. (default: none; EXKIQ_TLS_KEY)"),
+]
+TlsCa = Annotated[
+    Path | None,
+    typer.Option(
+        "--tls-ca", metavar="FILE", help="The cluster's CA. (default: none; EXKIQ_TLS_CA)"
+    ),
+]
 Timeout = Annotated[
     float | None,
     typer.Option(
@@ -50,7 +70,7 @@ Timeout = Annotated[
         metavar="SECONDS",
         min=0.1,
         max=3600,
-        help="Seconds to wait for an answer. (default: 5, or 15 where members change)",
+        help="Seconds to wait for an answer. (default: 5; 15 to move the lead, 45 to remove)",
     ),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
@@ -79,6 +99,9 @@ class Way:
     url: str | None
     cluster: str | None
     secret_file: Path | None
+    tls_cert: Path | None
+    tls_key: Path | None
+    tls_ca: Path | None
     timeout: float | None
 
     @contextmanager
@@ -91,8 +114,17 @@ class Way:
         # imported late: help and usage errors must not wait for the client
         from exkiq.client import Client
 
-        with Client(self.url, cluster=self.cluster, secret=self._secret()) as client:
+        secret, tls = self._secret(), self._tls()
+        with Client(self.url, cluster=self.cluster, secret=secret, tls=tls) as client:
             yield Node(client, self.timeout or timeout)
+
+    def _tls(self) -> TlsFiles | None:
+        match (self.tls_cert, self.tls_key, self.tls_ca):
+            case (None, None, None):
+                return None
+            case (Path() as certificate, Path() as key, Path() as ca):
+                return certificate, key, ca
+        raise ConfigError("--tls-cert, --tls-key and --tls-ca belong together")
 
     def _secret(self) -> bytes | None:
         if self.secret_file is None:
@@ -107,6 +139,9 @@ SHARED: dict[str, tuple[Any, Any]] = {
     "url": (Url, None),
     "cluster": (Cluster, None),
     "secret_file": (SecretFile, None),
+    "tls_cert": (TlsCert, None),
+    "tls_key": (TlsKey, None),
+    "tls_ca": (TlsCa, None),
     "timeout": (Timeout, None),
 }
 

@@ -16,6 +16,7 @@ from exkiq.inspect import AttemptError, JobStatus
 from exkiq.machine import State
 
 QUEUE_COLUMNS = ("queued", "running", "scheduled", "retry", "failed")
+FRESH_MS = 500  # some heartbeats; an election has not begun yet
 JOBS_SHOWN = 50
 JOBS_SHOWN_MAX = 10_000  # more is a dump; page through it with --offset
 PAGE_JOBS_MAX = 100  # of one answer: far below what fits a frame, unless arguments are large
@@ -45,12 +46,19 @@ def _show_cluster(answer: Mapping[str, Any]) -> None:
             "cluster": f"{cluster['name']} ({cluster['id'] or 'not founded or joined yet'})",
             "leader": cluster["leader"] or "none",
             "term": cluster["term"],
+            "as of": _age(raft["age_ms"]),
             "commit index": raft["commit_index"],
             "log length": raft["log_length"],
             "state hash": raft["state_hash"],
             "asked": answer["node"],
         }
     )
+
+
+def _age(age_ms: int | None) -> str:
+    if age_ms is None:
+        return "no leader heard yet"
+    return "now" if age_ms < FRESH_MS else f"{age_ms / 1000:.1f} s ago, no leader heard since"
 
 
 def show_members(members: Sequence[Mapping[str, Any]]) -> None:

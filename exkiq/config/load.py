@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from exkiq.config.addresses import is_loopback, is_unspecified, split_address
-from exkiq.config.secret import SECRET_BYTES_MIN, read_secret_file
+from exkiq.config.certificates import FILES, load_given
+from exkiq.config.secret import fault_of, read_secret_file
 from exkiq.config.settings import (
     Settings,
     default_data_dir,
@@ -84,6 +85,7 @@ def _load(given: Layer, environ: Mapping[str, str], config: str | Path | None) -
     _overrule(found, values, faults, winner="memory", loser="data_dir")
     _overrule(found, values, faults, winner="secret", loser="secret_file")
     _read_secret(found, values, faults)
+    _read_certificates(values, faults)
     _guard_doors(found, values, faults)
     if faults:
         raise ConfigError(*faults)
@@ -177,11 +179,21 @@ def _read_secret(found: Mapping[str, Found], values: dict[str, Any], faults: lis
             values["secret"] = read_secret_file(values["secret_file"])
         except ValueError as error:
             faults.append(f"secret_file: {error} (from {found['secret_file'].source})")
-    elif values["secret"] is not None and len(values["secret"]) < SECRET_BYTES_MIN:
-        faults.append(
-            f"secret: the value from {found['secret'].source} has {len(values['secret'])} bytes,"
-            f" at least {SECRET_BYTES_MIN} are needed"
-        )
+    elif values["secret"] is not None and (fault := fault_of(values["secret"])):
+        faults.append(f"secret: the value from {found['secret'].source} {fault}")
+
+
+def _read_certificates(values: dict[str, Any], faults: list[str]) -> None:
+    values["tls"] = None
+    try:
+        tls = values["tls"] = load_given({name: values.pop(name) for name in FILES})
+    except ValueError as error:
+        faults.append(f"tls: {error}")
+        return
+    name = values["name"] or default_name()
+    if tls is not None and name not in tls.names:
+        shown = ", ".join(sorted(tls.names)) or "nobody"
+        faults.append(f"tls_cert: {tls.files[0]} is for {shown}, and this node's name is {name}")
 
 
 def _guard_doors(found: Mapping[str, Found], values: dict[str, Any], faults: list[str]) -> None:

@@ -9,6 +9,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from exkiq.config.certificates import Certificates
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
@@ -29,8 +31,10 @@ class Settings:
     concurrency: int = 10
     secret: bytes | None = field(default=None, repr=False)
     insecure: bool = False
+    tls: Certificates | None = field(default=None, repr=False)
     drain_timeout: float = 10.0
     node_timeout: float = 2.0
+    replace_after: float = 300.0
     join_wait: float = 3.0
     leave_on_stop: bool = False
     log_level: str = "INFO"

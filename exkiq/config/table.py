@@ -174,7 +174,7 @@ SETTINGS: tuple[Setting, ...] = (
         Folder(),
         None,
         "File with the secret that all nodes and clients of the cluster share: 32 bytes or "
-        "more, readable by its owner only.",
+        "more, readable by its owner only. Of several lines the first is used, each accepted.",
         default_text="none",
         example='"/etc/exkiq/secret"',
         metavar="FILE",
@@ -194,6 +194,34 @@ SETTINGS: tuple[Setting, ...] = (
         "Allow other machines to connect without a secret: anyone there can run your workers.",
     ),
     Setting(
+        "tls_cert",
+        Folder(),
+        None,
+        "Certificate of this node, in PEM format, with the node's name as DNS name; with tls_key "
+        "and tls_ca all connections between machines are encrypted.",
+        default_text="none",
+        example='"/etc/exkiq/n1.pem"',
+        metavar="FILE",
+    ),
+    Setting(
+        "tls_key",
+        Folder(),
+        None,
+        "Key of that certificate, without a password, readable by its owner only.",
+        default_text="none",
+        example='"/etc/exkiq/n1.key"',
+        metavar="FILE",
+    ),
+    Setting(
+        "tls_ca",
+        Folder(),
+        None,
+        "Certificate of the CA that signed those of all nodes and clients.",
+        default_text="none",
+        example='"/etc/exkiq/ca.pem"',
+        metavar="FILE",
+    ),
+    Setting(
         "drain_timeout",
         Seconds(0, 86_400),
         10.0,
@@ -205,6 +233,14 @@ SETTINGS: tuple[Setting, ...] = (
         Seconds(0.5, 300),
         2.0,
         "Seconds of silence after which a node counts as lost and its jobs go to others.",
+        metavar="SECONDS",
+    ),
+    Setting(
+        "replace_after",
+        Seconds(0, 2_592_000),
+        300.0,
+        "Seconds after which the vote of a lost node goes to a node beyond the five voters, if "
+        "there is one that has the whole log; 0 is never. It follows on when it comes back.",
         metavar="SECONDS",
     ),
     Setting(

@@ -6,7 +6,7 @@ Seeing, deciding and doing are three places: `mdns` and `static` yield sightings
 
 from exkiq.discovery.discovery import Discovery, Search
 from exkiq.discovery.facts import Facts, FoundingStore, Member, Membership, Promise
-from exkiq.discovery.island import Island, should_yield
+from exkiq.discovery.island import Island, island_of, should_yield
 from exkiq.discovery.sighting import Sighting
 from exkiq.discovery.store import FileFoundingStore, MemoryFoundingStore
 
@@ -21,6 +21,7 @@ __all__ = [
     "FileFoundingStore",
     "MemoryFoundingStore",
     "Island",
+    "island_of",
     "should_yield",
     "Sighting",
 ]

@@ -11,7 +11,7 @@ from typing import Any, Protocol
 from exkiq.clock import Clock
 from exkiq.discovery.effects import Effect, Forget, Log, Save, Send, Sight, Start, Warn
 from exkiq.discovery.facts import Facts, FoundingStore, Member, Membership
-from exkiq.discovery.founding import Founding
+from exkiq.discovery.founding import LOOK_MS, Founding
 from exkiq.discovery.mdns import Announced, Mdns
 from exkiq.discovery.roster import Peer, Roster
 from exkiq.discovery.sighting import Sighting
@@ -68,6 +68,16 @@ class Search:
     protocol_version: int = 1
 
     @property
+    def look_ms(self) -> int:
+        """How long to look before founding.
+
+        Who would found alone gives the nodes that were named the time to answer, always.
+        """
+        wait_ms = 0 if self.is_alone else round(self.join_wait * 1000)
+        may_found_alone = bool(self.peers) and self.expect == 1
+        return max(wait_ms, LOOK_MS) if may_found_alone else wait_ms
+
+    @property
     def is_alone(self) -> bool:
         """Whether nobody can be found."""
         return not self.mdns and not self.peers
@@ -102,7 +112,7 @@ class Discovery:
             self._roster,
             self._saved,
             expect=search.expect,
-            join_wait_ms=0 if search.is_alone else round(search.join_wait * 1000),
+            join_wait_ms=search.look_ms,
             new_id=new_id,
         )
         self._mdns: Mdns | None = None
@@ -236,6 +246,7 @@ class Discovery:
             case Start(membership):
                 if self._settled is not None and not self._settled.done():
                     self._settled.set_result(membership)
+                self._warn_of_island(membership)
             case Sight(address):
                 self._mesh.sight(address)
             case Forget(address):
@@ -244,6 +255,15 @@ class Discovery:
                 log.info("%s", text)
             case Warn(text):
                 log.warning("%s", text)
+
+    def _warn_of_island(self, membership: Membership) -> None:
+        peers = self._search.peers
+        if peers and membership.is_founder and len(membership.members) == 1:
+            log.warning(
+                "this node has a cluster of its own: no cluster answered at %s. It joins the first "
+                "that does, unless it has held a job by then",
+                ", ".join(peers),
+            )
 
     def _save(self, facts: Facts) -> None:
         self._store.save(facts)

@@ -46,11 +46,16 @@ class Facts:
 
 @dataclass(frozen=True, slots=True)
 class Membership:
-    """With what to start Raft."""
+    """With what to start Raft.
+
+    Shapes: `members` are those who founded the cluster; for a node that joined later, those who
+            voted then, and itself.
+    """
 
     cluster_id: str
     members: tuple[Member, ...]
     is_founder: bool
+    has_joined: bool = False
 
 
 class FoundingStore(Protocol):

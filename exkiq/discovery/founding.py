@@ -278,7 +278,8 @@ class Founding:
     def _start(self) -> None:
         facts = self.facts
         is_founder = facts.founder == self.own.name
-        self._out.append(Start(Membership(facts.cluster_id, facts.members, is_founder)))
+        has_joined = not facts.founder
+        self._out.append(Start(Membership(facts.cluster_id, facts.members, is_founder, has_joined)))
 
     # ---- deciding ----------------------------------------------------------------------------
 

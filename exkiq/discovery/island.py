@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from exkiq.wire.hello import Hello, Role
+
 
 @dataclass(frozen=True, slots=True)
 class Island:
@@ -21,6 +23,17 @@ class Island:
     @property
     def may_yield(self) -> bool:
         return self.members == 1 and not self.has_held_jobs
+
+    @property
+    def role(self) -> Role:
+        """What its only member says of itself."""
+        return "island" if self.may_yield else "member"
+
+
+def island_of(hello: Hello) -> Island:
+    """The cluster of a stranger, by what it says of itself."""
+    is_island = hello.role == "island"
+    return Island(hello.cluster, hello.cluster_id, 1 if is_island else 2, not is_island)
 
 
 def should_yield(own: Island, other: Island) -> bool:

@@ -27,6 +27,7 @@ from zeroconf.asyncio import AsyncServiceBrowser, AsyncServiceInfo, AsyncZerocon
 from exkiq.config.addresses import is_unspecified, join_address, split_address
 from exkiq.discovery.sighting import Sighting, is_near
 from exkiq.telemetry import log
+from exkiq.wire.shared_secrets import secrets_in
 
 SERVICE = "_exkiq._tcp.local."
 GROUP = "224.0.0.251"  # of multicast DNS, RFC 6762
@@ -119,7 +120,7 @@ class Mdns:
     def _service_info(self) -> AsyncServiceInfo:
         said = self._announced
         host, port = split_address(said.address)
-        tag = make_tag(said.cluster, said.name, port, self._secret)
+        tag = make_tag(said.cluster, said.name, port, next(iter(secrets_in(self._secret)), None))
         label = re.sub(r"[^A-Za-z0-9-]", "-", said.name)[:LABEL_CHARS_MAX] + "-" + tag[:12]
         return AsyncServiceInfo(
             SERVICE,
@@ -185,7 +186,8 @@ def sightings_of(info: AsyncServiceInfo, secret: bytes | None) -> list[Sighting]
     cluster, name, tag = (_text(info, key) for key in (b"cluster", b"node", b"tag"))
     if not cluster or not name or not tag or not 0 < port < 65_536:
         return []
-    if not hmac.compare_digest(tag.encode(), make_tag(cluster, name, port, secret).encode()):
+    tags = [make_tag(cluster, name, port, each) for each in secrets_in(secret) or (None,)]
+    if not any(hmac.compare_digest(tag.encode(), each.encode()) for each in tags):
         log.debug("ignored an announcement of %s with a wrong tag", name)
         return []
     hosts = [host for host in info.parsed_scoped_addresses() if is_near(host)]

@@ -8,6 +8,7 @@ from collections.abc import Callable
 
 from exkiq.clock import Clock
 from exkiq.config.addresses import split_address
+from exkiq.config.certificates import Certificates
 from exkiq.errors import ConfigError, ExkiqError, NoNodeError
 from exkiq.links.complaints import Complaints
 from exkiq.links.link import Link
@@ -31,15 +32,24 @@ async def dial(
     nonce: Callable[[int], bytes],
     on_open: Callable[[Link], None] = _as_it_is,
     timings: Timings | None = None,
+    certificates: Certificates | None = None,
 ) -> Link:
     """Connect to "host:port" or "unix:/path" and shake hands.
 
     Shapes: `on_open(link)` is the place to set the link's callbacks: no message comes before it.
-    Errors: NoNodeError (nobody answers, or too late), ClusterMismatch (another cluster, secret
-    or version; the text says which), RemoteWireError (something that is no node answers),
+    Errors: NoNodeError (nobody answers, or too late), ClusterMismatch (another cluster, secret,
+    version or CA; the text says which), RemoteWireError (something that is no node answers),
     ConfigError (no address).
     """
-    terms = Terms(lambda: hello, secret, nonce, clock, timings or Timings(), Complaints(clock))
+    terms = Terms(
+        lambda: hello,
+        secret,
+        nonce,
+        clock,
+        timings or Timings(),
+        Complaints(clock),
+        certificates,
+    )
     return await open_link(address, terms, on_open)
 
 

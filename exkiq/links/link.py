@@ -13,7 +13,13 @@ from exkiq.links.complaints import Complaints
 from exkiq.links.sockets import remote_host, tune
 from exkiq.links.timings import Silence, Timings
 from exkiq.machine import limits
-from exkiq.wire.frames import FrameDecoder, Value, encode_frame
+from exkiq.wire.frames import (
+    FrameDecoder,
+    Value,
+    decode_body,
+    decode_request,
+    encode_frame,
+)
 from exkiq.wire.handshake import Agreed
 from exkiq.wire.hello import UPDATABLE, Hello
 from exkiq.wire.messages import Kind, check, check_answer, check_request
@@ -68,7 +74,8 @@ class Link(asyncio.Protocol):
         self._clock = clock
         self._timings = timings
         self._complaints = complaints
-        self._decoder = FrameDecoder(seal=agreed.incoming)
+        decode = decode_request if agreed.peer.role == "client" else decode_body
+        self._decoder = FrameDecoder(seal=agreed.incoming, decode=decode)
         self._seal = agreed.outgoing
         self._is_choked = False
         self._gone = asyncio.Event()
@@ -98,7 +105,8 @@ class Link(asyncio.Protocol):
 
     def send_frame(self, frame: bytes) -> bool:
         """Send what `encode_frame` gave, perhaps to many links; False when this one is closed."""
-        if not self.is_open or self._is_choked:
+        # A transport that failed says so a turn later, and complains of what is written meanwhile.
+        if not self.is_open or self._is_choked or self._transport.is_closing():
             return False
         self._transport.write(frame if self._seal is None else frame + self._seal.tag(frame))
         return True

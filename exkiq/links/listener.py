@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from exkiq.clock import Clock
+from exkiq.config.certificates import Certificates
 from exkiq.errors import ExkiqError
 from exkiq.links.complaints import Complaints
 from exkiq.links.link import Link
@@ -51,15 +52,20 @@ class Listener:
         complaints: Complaints | None = None,
         limits: StrangerLimits | None = None,
         timings: Timings | None = None,
+        certificates: Certificates | None = None,
     ) -> None:
         self.address = ""
         self.unix_path: Path | None = None
         self._complaints = complaints or Complaints(clock)
-        self._terms = Terms(hello, secret, nonce, clock, timings or Timings(), self._complaints)
+        self._terms = Terms(
+            hello, secret, nonce, clock, timings or Timings(), self._complaints, certificates
+        )
         self._on_client = on_client
         self._on_peer = on_peer
         self._on_stranger = on_stranger
-        self._strangers = Strangers(limits or StrangerLimits())
+        self._strangers = Strangers(limits or StrangerLimits(), clock.monotonic)
+        # Apart: whoever besieges the port must not lock out this user's own programs.
+        self._locals = Strangers(limits or StrangerLimits(), clock.monotonic)
         self._servers: list[socket.socket] = []
         self._tasks = Tasks()
         self._accepting: list[asyncio.Task[None]] = []
@@ -73,7 +79,7 @@ class Listener:
         """
         server = await bind_tcp(host, port)
         self.address = bound_address(server)
-        self._serve(server, f"accept on {self.address}")
+        self._serve(server, self._strangers, f"accept on {self.address}")
         return self.address
 
     def start_unix(self, path: Path) -> None:
@@ -83,7 +89,7 @@ class Listener:
         """
         server = bind_unix(path)
         self.unix_path = path
-        self._serve(server, f"accept on {path}")
+        self._serve(server, self._locals, f"accept on {path}")
 
     async def stop(self) -> None:
         """Take no more and hang up on strangers; links go on. May be called twice."""
@@ -91,9 +97,9 @@ class Listener:
         self._is_stopping = True
         for knock in self._knocks.values():
             _done(knock)
-        self._strangers.abort()
+        self._abort_strangers()
         await asyncio.gather(*self._accepting)
-        self._strangers.abort()
+        self._abort_strangers()
         for server in self._servers:
             server.close()
         self._servers.clear()
@@ -101,14 +107,18 @@ class Listener:
             self.unix_path.unlink(missing_ok=True)
             self.unix_path = None
 
-    def _serve(self, server: socket.socket, name: str) -> None:
-        self._servers.append(server)
-        self._accepting.append(self._tasks.start(self._accept(server), name=name))
+    def _abort_strangers(self) -> None:
+        self._strangers.abort()
+        self._locals.abort()
 
-    async def _accept(self, server: socket.socket) -> None:
+    def _serve(self, server: socket.socket, strangers: Strangers, name: str) -> None:
+        self._servers.append(server)
+        self._accepting.append(self._tasks.start(self._accept(server, strangers), name=name))
+
+    async def _accept(self, server: socket.socket, strangers: Strangers) -> None:
         while True:
             await self._knock(server)
-            await self._strangers.room()
+            await strangers.room()
             if self._is_stopping:
                 return
             try:
@@ -119,8 +129,8 @@ class Listener:
                 self._complaints.warn("accept", f"cannot accept a connection: {error}")
                 await asyncio.sleep(ACCEPT_RETRY_S)
                 continue
-            if self._strangers.admits(host):
-                await self._open(connection, host)
+            if strangers.admits(host):
+                await self._open(connection, host, strangers)
             else:
                 connection.close()
                 self._complaints.warn(f"crowd {host}", f"too many strangers at once from {host}")
@@ -137,19 +147,19 @@ class Listener:
         finally:
             loop.remove_reader(server)
 
-    async def _open(self, connection: socket.socket, host: str) -> None:
+    async def _open(self, connection: socket.socket, host: str, strangers: Strangers) -> None:
         def opened(link: Link) -> None:
-            self._strangers.went(opening)
+            strangers.went(opening)
             (self._on_peer if link.peer.is_node else self._on_client)(link)
 
         def failed(error: ExkiqError, peer: Hello | None) -> None:
-            self._strangers.went(opening)
+            strangers.went(opening)
             self._complaints.no_link(host, error, opening.claimed)
             if peer is not None:
                 self._on_stranger(peer, error)
 
         opening = Opening(self._terms, Outcome(opened, failed), dialled=None)
-        self._strangers.came(opening, host)
+        strangers.came(opening, host)
         try:
             loop = asyncio.get_running_loop()
             await loop.connect_accepted_socket(lambda: opening, connection)

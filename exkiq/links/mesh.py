@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Callable
 
 from exkiq.clock import Clock
+from exkiq.config.certificates import Certificates
 from exkiq.errors import ClusterMismatch, ExkiqError
 from exkiq.links.complaints import Complaints
 from exkiq.links.dialer import open_link
@@ -54,10 +55,13 @@ class Mesh:
         on_stranger: Callable[[Hello, ExkiqError], None] = _nobody,
         complaints: Complaints | None = None,
         timings: Timings | None = None,
+        certificates: Certificates | None = None,
     ) -> None:
         self.links: dict[str, Link] = {}
         self._complaints = complaints or Complaints(clock)
-        self._terms = Terms(hello, secret, nonce, clock, timings or Timings(), self._complaints)
+        self._terms = Terms(
+            hello, secret, nonce, clock, timings or Timings(), self._complaints, certificates
+        )
         self._jitter = jitter
         self._on_up = on_up
         self._on_down = on_down
@@ -76,7 +80,7 @@ class Mesh:
             return
         known = self._routes.get(address)
         if known is not None:
-            self._look_again(known[0])
+            self._hint(known[0])
             return
         route = Route(
             address,
@@ -94,7 +98,18 @@ class Mesh:
         if known is not None:
             known[1].cancel()
 
+    def _hint(self, route: Route) -> None:
+        if route.is_hinted:
+            return
+        if route.rest_seconds <= 0:
+            self._look_again(route)
+            return
+        route.is_hinted = True
+        loop = asyncio.get_running_loop()
+        loop.call_later(route.rest_seconds, self._look_again, route)
+
     def _look_again(self, route: Route) -> None:
+        route.is_hinted = False
         link = self.links.get(route.name)
         if link is not None and route.address not in (link.dialled, link.peer.address):
             route.name = ""  # its node is linked by another address: who answers here now?

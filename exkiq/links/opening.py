@@ -8,11 +8,14 @@ from dataclasses import dataclass
 from typing import cast
 
 from exkiq.clock import Clock
-from exkiq.errors import ExkiqError, NoNodeError, Refused
+from exkiq.config.certificates import Certificates
+from exkiq.errors import ClusterMismatch, ExkiqError, NoNodeError, Refused
 from exkiq.links.complaints import Complaints
 from exkiq.links.link import Link
+from exkiq.links.secured import NO_TLS_HERE, Secured, is_tls
+from exkiq.links.sockets import UNIX, remote_host
 from exkiq.links.timings import Timings
-from exkiq.wire.handshake import Agreed, Declined, Handshake, Side
+from exkiq.wire.handshake import Agreed, Declined, Handshake, Side, refusal
 from exkiq.wire.hello import Hello
 
 
@@ -30,6 +33,7 @@ class Terms:
     clock: Clock
     timings: Timings
     complaints: Complaints
+    certificates: Certificates | None = None  # for TLS, but on Unix sockets
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,8 +51,8 @@ class Outcome:
 class Opening(asyncio.Protocol):
     """One connection during its handshake.
 
-    Duties: carry the handshake; give up after `timings.handshake`; hand the transport to a
-    `Link`, or say why not.
+    Duties: carry the handshake, behind that of TLS where there are certificates; give up after
+    `timings.handshake` for both; hand the transport to a `Link`, or say why not.
     """
 
     def __init__(
@@ -80,10 +84,26 @@ class Opening(asyncio.Protocol):
         self._transport = stream = cast("asyncio.Transport", transport)
         loop = asyncio.get_running_loop()
         self._timer = loop.call_later(self._terms.timings.handshake, self._timed_out)
-        stream.write(self._handshake.start())
+        certificates, is_dialler = self._terms.certificates, self._dialled is not None
+        if certificates is None or remote_host(stream) == UNIX:
+            stream.write(self._handshake.start())
+            return
+        self._transport = secured = Secured(
+            stream, certificates, self, self._is_secured, is_dialler=is_dialler
+        )
+        secured.begin()
+
+    def _is_secured(self, names: frozenset[str]) -> None:
+        self._handshake.certified = names
+        if self._transport is not None:
+            self._transport.write(self._handshake.start())
 
     def data_received(self, data: bytes) -> None:
         if self.is_over or self._transport is None:
+            return
+        if self._dialled is None and self._handshake.certified is None and is_tls(data):
+            self._transport.write(refusal(NO_TLS_HERE))
+            self._fail(ClusterMismatch(NO_TLS_HERE), None)
             return
         step = self._handshake.receive(data)
         peer = self._handshake.peer
@@ -115,6 +135,8 @@ class Opening(asyncio.Protocol):
         link.begin(agreed.rest)
 
     def connection_lost(self, exc: Exception | None) -> None:
+        if isinstance(exc, ExkiqError):
+            self._fail(exc, None)
         self._fail(NoNodeError(f"closed during the handshake{f': {exc}' if exc else ''}"), None)
 
     def abort(self, reason: str) -> None:

@@ -36,13 +36,20 @@ class Route:
         self.address = address
         self.name = ""  # of the node that answered here last
         self.is_own = False
+        self.is_hinted = False  # somebody says that it is worth a look, and it will have one
         self._dial = dial
         self._is_linked = is_linked
         self._jitter = jitter
         self._clock = clock
         self._timings = timings
         self._attempts = 0
+        self._dialled_at = float("-inf")
         self._news = asyncio.Event()
+
+    @property
+    def rest_seconds(self) -> float:
+        """Until the next dial for a mere hint: anybody may give a thousand of them a second."""
+        return self._dialled_at + self._timings.redial - self._clock.monotonic()
 
     def wake(self) -> None:
         """Something changed: look again now."""
@@ -70,6 +77,7 @@ class Route:
     async def _attempt(self) -> float | None:
         """Dial once; gives the longest pause after it, None when there is no use."""
         self._attempts += 1
+        self._dialled_at = self._clock.monotonic()
         try:
             await self._dial(self)
         except ClusterMismatch:

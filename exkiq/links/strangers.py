@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 
@@ -29,12 +30,14 @@ class Strangers:
     """The connections in their handshake.
 
     Duties: refuse an address that has too many; when all places are taken, let the newcomers
-    wait in the kernel's queue, and after `patience` give up on the oldest.
+    wait in the kernel's queue until the oldest had its `patience`, and give up on that one.
     """
 
-    def __init__(self, limits: StrangerLimits) -> None:
+    def __init__(self, limits: StrangerLimits, now: Callable[[], float]) -> None:
         self._limits = limits
+        self._now = now
         self._hosts: dict[Opening, str] = {}
+        self._came_at: dict[Opening, float] = {}
         self._left = asyncio.Event()
 
     def __len__(self) -> int:
@@ -49,20 +52,25 @@ class Strangers:
 
     def came(self, opening: Opening, host: str) -> None:
         self._hosts[opening] = host
+        self._came_at[opening] = self._now()
 
     def went(self, opening: Opening) -> None:
         self._hosts.pop(opening, None)
+        self._came_at.pop(opening, None)
         self._left.set()
 
     async def room(self) -> None:
         """Wait until there is a place."""
         while len(self._hosts) >= self._limits.at_once:
+            oldest = next(iter(self._hosts))
+            rest = self._came_at[oldest] + self._limits.patience - self._now()
+            if rest <= 0:
+                oldest.abort("made room for another")
+                continue
             self._left.clear()
             with suppress(TimeoutError):
-                async with asyncio.timeout(self._limits.patience):
+                async with asyncio.timeout(rest):
                     await self._left.wait()
-                    continue
-            next(iter(self._hosts)).abort("made room for another")
 
     def abort(self) -> None:
         """Give up on all of them."""

@@ -12,8 +12,15 @@ from exkiq.machine.machine import Machine
 from exkiq.machine.outcomes import Answer, Applied, Claimed, Refused
 from exkiq.machine.parsing import check_op
 from exkiq.machine.record import Record, Spec, State
-from exkiq.machine.sessions import Member, MemberChange, MemberVerb, Session
-from exkiq.machine.snapshot import encode_snapshot
+from exkiq.machine.sessions import (
+    ROLES,
+    Member,
+    MemberChange,
+    MemberRole,
+    MemberVerb,
+    Session,
+)
+from exkiq.machine.snapshot import encode_pieces, encode_snapshot
 from exkiq.machine.tombstones import Tombstone
 from exkiq.machine.transitions import WAYS, Step
 
@@ -32,9 +39,12 @@ __all__ = [
     "Session",
     "Member",
     "MemberChange",
+    "MemberRole",
     "MemberVerb",
+    "ROLES",
     "Tombstone",
     "Capture",
+    "encode_pieces",
     "encode_snapshot",
     "check_invariants",
     "check_op",

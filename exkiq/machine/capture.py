@@ -1,8 +1,8 @@
 """The state at one index as an unchanging view, taken quickly and read by another thread.
 
-Taking it copies references only, so a million jobs cost some ten milliseconds. Records go on
-changing, therefore each is shown to the capture before its first change (`Store.keep`), and
-the capture keeps the fields as they were.
+Taking it copies one reference for each page of records, so a million jobs cost less than a
+millisecond. Records go on changing, therefore each is shown to the capture before its first
+change (`Store.keep`), and the capture keeps the fields as they were.
 
 The rule that makes reading safe without a lock: the machine keeps a record's fields first and
 changes it afterwards; a reader reads the record first and then looks whether it was kept. If
@@ -46,6 +46,7 @@ class MemberRow(NamedTuple):
     name: str
     address: str
     incarnation: str
+    role: str
 
 
 class Head(NamedTuple):
@@ -74,34 +75,38 @@ class Head(NamedTuple):
 class Capture:
     """What a snapshot is made of.
 
-    Shapes: `tombstones` are the rows of the tombstones, `rows` gives those of the records.
+    Shapes: `tombstones` are the rows of the tombstones, `batches` gives those of the records.
     """
 
-    __slots__ = ("__weakref__", "_kept", "_records", "head", "index", "tombstones")
+    __slots__ = ("__weakref__", "_kept", "_pages", "head", "index", "record_count", "tombstones")
 
     def __init__(self, store: Store) -> None:
         self.index = store.index
         self.head = _head(store)
         self.tombstones: list[Row] = list(store.tombstones.rows)
-        self._records = list(store.jobs.values())
+        self.record_count = len(store.jobs)
+        self._pages = store.jobs.pages.take()
         self._kept: dict[Record, tuple[object, ...]] = {}
-
-    @property
-    def record_count(self) -> int:
-        """How many records there are."""
-        return len(self._records)
 
     def keep(self, record: Record) -> None:
         """Remember the fields of a record that is about to change for the first time."""
         if record not in self._kept:
             self._kept[record] = freeze(record)
 
-    def rows(self, start: int, stop: int) -> Iterator[tuple[object, ...]]:
-        """The records of these positions as `freeze` gave them at the time of the capture."""
+    def batches(self, count: int) -> Iterator[list[tuple[object, ...]]]:
+        """All records as `freeze` gave them at the time of the capture, so many at once."""
         kept = self._kept
-        for record in self._records[start:stop]:
-            row = freeze(record)
-            yield kept.get(record, row)
+        rows: list[tuple[object, ...]] = []
+        for page in self._pages:
+            records = [record for record in page if record is not None]
+            read = [freeze(record) for record in records]  # before the look at `kept`
+            rows += map(kept.get, records, read) if kept else read
+            if len(rows) >= count:
+                yield rows[:count]
+                del rows[:count]
+        while rows:
+            yield rows[:count]
+            del rows[:count]
 
 
 def _head(store: Store) -> Head:

@@ -88,7 +88,7 @@ def delete(store: Store, selection: Selection, _: Applied) -> Answer:
     records = _selected(store, selection)
     for record in records:
         retention.take_failed(store, record)
-        del store.jobs[record.id]
+        store.forget(record)
     store.totals.deleted += len(records)
     return len(records)
 

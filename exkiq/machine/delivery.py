@@ -65,7 +65,7 @@ def _start(store: Store, session: Session, ids: list[str]) -> list[Record]:
             continue
         if has_captures:
             store.keep(record)
-        del queue.lanes[spec.priority][job_id]
+        queue.lanes[spec.priority].remove(record)
         if state is queued:
             queue.queued -= 1
         else:

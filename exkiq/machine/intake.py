@@ -51,14 +51,17 @@ def _make_queued(store: Store, queue: QueueState, request: Enqueue) -> list[int]
     spec, now_ms, order = store.intern(request.spec), store.now_ms, store.sequence
     jobs, stones, lane = store.jobs, store.tombstones.stones, queue.lane(request.spec.priority)
     existing: list[int] = []
+    made: dict[str, Record] = {}
     for position, job_id in enumerate(request.ids):
-        if job_id in jobs or job_id in stones:
+        if job_id in jobs or job_id in stones or job_id in made:
             existing.append(position)
             continue
         record = Record(job_id, spec, request.payloads[position], state, now_ms, now_ms)
         order += 1
         record.order = order
-        jobs[job_id] = lane[job_id] = record
+        made[job_id] = record
+    jobs.add(made.values())
+    lane.extend(made.values())
     queue.queued += order - store.sequence
     store.sequence = order
     return existing
@@ -70,13 +73,16 @@ def _make_scheduled(store: Store, queue: QueueState, request: Enqueue, run_at_ms
     spec, now_ms = store.intern(request.spec), store.now_ms
     jobs, stones, later, due = store.jobs, store.tombstones.stones, queue.later, store.due
     existing: list[int] = []
+    made: dict[str, Record] = {}
     for position, job_id in enumerate(request.ids):
-        if job_id in jobs or job_id in stones:
+        if job_id in jobs or job_id in stones or job_id in made:
             existing.append(position)
             continue
         record = Record(job_id, spec, request.payloads[position], state, now_ms, run_at_ms)
-        jobs[job_id] = later[job_id] = record
+        made[job_id] = record
         due.start(run_at_ms, store.next_sequence(), record)
+    jobs.add(made.values())
+    later.extend(made.values())
     queue.scheduled += len(request.ids) - len(existing)
     return existing
 

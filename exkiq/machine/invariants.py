@@ -21,6 +21,7 @@ def check_invariants(machine: Machine) -> list[str]:
     """Name every rule that the state breaks; O(jobs)."""
     return [
         *_one_place(machine),
+        *machine.jobs.misplaced(),
         *_timers(machine),
         *_conservation(machine),
         *_sessions(machine),
@@ -40,8 +41,6 @@ def _one_place(machine: Machine) -> Iterator[str]:
             else:
                 stands[record.id].append(place)
     for job_id, record in machine.jobs.items():
-        if record.id != job_id:
-            yield f"{record!r} stands in jobs as {job_id}"
         if stands[job_id] != [_right_place(machine, record)]:
             yield f"{record!r} stands in {stands[job_id]}, not {_right_place(machine, record)}"
 

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING
 
+from exkiq.machine.lane import Lane
 from exkiq.machine.record import State
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from exkiq.machine.record import Record
-
-Lane: TypeAlias = "OrderedDict[str, Record]"
 
 _LANES_KEPT = 8
 
@@ -55,7 +53,7 @@ class QueueState:
         self.name = name
         self.paused = False
         self.lanes: dict[int, Lane] = {}
-        self.later: dict[str, Record] = {}
+        self.later = Lane()
         self.queued = 0
         self.scheduled = 0
         self.retry = 0
@@ -75,7 +73,7 @@ class QueueState:
         if lane is None:
             if len(self.lanes) >= _LANES_KEPT:
                 self.lanes = {key: lane for key, lane in self.lanes.items() if lane}
-            lane = self.lanes[priority] = OrderedDict()
+            lane = self.lanes[priority] = Lane()
         return lane
 
     def waiting(self) -> Iterator[Record]:
@@ -89,7 +87,7 @@ class QueueState:
 
     def latency_ms(self, now_ms: int) -> int:
         """How long the head of the lane that has waited longest has been ready to start."""
-        heads = [next(iter(lane.values())).run_at_ms for lane in self.lanes.values() if lane]
+        heads = [lane.first().run_at_ms for lane in self.lanes.values() if lane]
         return max(0, now_ms - min(heads)) if heads else 0
 
     def count(self, state: State, change: int) -> None:

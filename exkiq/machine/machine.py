@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import hashlib
 import weakref
+from dataclasses import replace
 from types import MappingProxyType
 from typing import TYPE_CHECKING, TypeAlias, TypeVar
 
@@ -23,7 +24,7 @@ from exkiq.machine.capture import Capture
 from exkiq.machine.checks import Rejected
 from exkiq.machine.commands import LEADER_OPS, Op, decode_entry, decode_op, peek_pid
 from exkiq.machine.outcomes import Answer, Applied, Refused
-from exkiq.machine.sessions import Member, MemberChange, MemberVerb
+from exkiq.machine.sessions import ROLES, Member, MemberChange, MemberVerb
 from exkiq.machine.snapshot import decode_snapshot
 from exkiq.machine.store import TOTALS, Store
 
@@ -81,10 +82,15 @@ class Machine(Store):
             return
         self.index = index
         fields = (change.verb, change.name, change.address, change.incarnation)
-        if change.verb == MemberVerb.ADD:
-            self.members[change.name] = Member(*fields[1:])
-        elif change.verb == MemberVerb.REMOVE:
-            self.members.pop(change.name, None)
+        if change.verb in set(MemberVerb):
+            former, role = ROLES[MemberVerb(change.verb)]
+            member = self.members.get(change.name)
+            if role is None:
+                self.members.pop(change.name, None)
+            elif former is not None and member is not None:  # it may have another address by now
+                self.members[change.name] = replace(member, role=role.value)
+            else:
+                self.members[change.name] = Member(*fields[1:], role.value)
         self._roll(msgpack.packb(fields), [])
 
     def next_deadline_ms(self) -> int | None:
@@ -143,13 +149,13 @@ class Machine(Store):
         return capture
 
     @classmethod
-    def restore(cls, data: bytes) -> Machine:
-        """Make the machine whose snapshot this is.
+    def restore(cls, data: bytes | memoryview, pause: Callable[[], None] = lambda: None) -> Machine:
+        """Make the machine whose snapshot this is; calls `pause` every millisecond or so.
 
         Errors: DataError when it is damaged, of another version, or no snapshot.
         """
         machine = cls()
-        decode_snapshot(data, machine)
+        decode_snapshot(data, machine, pause)
         return machine
 
     def _run(self, op: bytes, is_stale: bool, applied: Applied) -> tuple[bytes, Answer | Refused]:

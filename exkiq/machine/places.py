@@ -10,8 +10,12 @@ from exkiq.machine.store import by_order, by_timer
 from exkiq.machine.transitions import ENDED
 
 if TYPE_CHECKING:
-    from exkiq.machine.record import Record
+    from collections.abc import Callable, Iterable, Mapping
+
+    from exkiq.machine.record import Record, Spec
     from exkiq.machine.store import Store
+
+_AT_ONCE = 1_000
 
 
 def is_waiting(record: Record) -> bool:
@@ -24,21 +28,49 @@ def is_abandoned(record: Record) -> bool:
     return record.state is State.FAILED and record.timer > 0
 
 
-def put_in_place(store: Store, listed_from: int) -> None:
+def put_in_place(
+    store: Store,
+    queued: Mapping[Spec, Iterable[Record]],
+    others: Iterable[Record],
+    listed_from: int,
+    pause: Callable[[], None],
+) -> None:
     """Fill places, timers and counts of a store that has only records, queues and sessions.
 
-    Shapes: succeeded jobs with a lower order than `listed_from` are not listed any more.
+    Shapes: `queued` are jobs in that state by their spec; succeeded jobs with a lower order than
+            `listed_from` are not listed any more.
     Errors: LookupError when a queue or session is missing.
     """
+    lanes: dict[tuple[str, int], list[Record]] = {}
+    for spec, records in queued.items():
+        lane = lanes.setdefault((spec.queue, spec.priority), [])
+        before = len(lane)
+        lane.extend(records)
+        store.queues[spec.queue].queued += len(lane) - before
+    _put_others(store, others, lanes, listed_from)
+    for (name, priority), lane in lanes.items():
+        lane.sort(key=by_order)
+        place = store.queues[name].lane(priority)
+        for start in range(0, len(lane), _AT_ONCE):
+            part = lane[start : start + _AT_ONCE]
+            place.extend(part)
+            pause()
+
+
+def _put_others(
+    store: Store,
+    others: Iterable[Record],
+    lanes: dict[tuple[str, int], list[Record]],
+    listed_from: int,
+) -> None:
     later: list[Record] = []
-    for record in sorted(store.jobs.values(), key=by_order):
+    for record in sorted(others, key=by_order):
         state = record.state
         if state in ENDED:
             _put_ended(store, record, listed_from)
         elif is_waiting(record):
-            queue = store.queues[record.spec.queue]
-            queue.lane(record.spec.priority)[record.id] = record
-            queue.count(state, 1)
+            lanes.setdefault((record.spec.queue, record.spec.priority), []).append(record)
+            store.queues[record.spec.queue].count(state, 1)
         elif state is State.RUNNING:
             store.sessions_by_id[record.session].running[record.id] = record
             store.queues[record.spec.queue].running += 1
@@ -67,6 +99,6 @@ def _put_ended(store: Store, record: Record, listed_from: int) -> None:
 
 def _put_later(store: Store, record: Record) -> None:
     queue = store.queues[record.spec.queue]
-    queue.later[record.id] = record
+    queue.later.append(record)
     queue.count(record.state, 1)
     store.due.start(record.run_at_ms, record.timer, record)

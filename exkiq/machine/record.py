@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from exkiq.machine.lane import Segment
     from exkiq.machine.outcomes import Refused
+    from exkiq.machine.pages import Page
 
 
 class State(StrEnum):
@@ -73,11 +75,12 @@ class Record:
             `errors` holds the last failed attempts, oldest first. `order` is the place in its
             lane while the job waits or runs, later the order in which jobs ended. `timer` is
             the number of the timer that is set for it, 0 for none: a job in state `retry`
-            without a timer is due and waits in its lane.
+            without a timer is due and waits in its lane. `page` and `place` say where it stands
+            in the pages, `segment` where in its lane; they are no part of the state.
     Units:  times in milliseconds, 0 for not yet.
     """
 
-    __slots__ = FIELDS
+    __slots__ = (*FIELDS, "page", "place", "segment")
 
     id: str
     payload: bytes
@@ -97,6 +100,9 @@ class Record:
     order: int
     timer: int
     spec: Spec
+    page: Page
+    place: int
+    segment: Segment
 
     def __init__(  # noqa: PLR0913, RUF100 (the fields a new job has)
         self, job_id: str, spec: Spec, payload: bytes, state: State, now_ms: int, run_at_ms: int

@@ -96,7 +96,7 @@ def take_failed(store: Store, record: Record) -> None:
 def drop_failed(store: Store, record: Record) -> None:
     """Forget the oldest failed job, and count that."""
     take_failed(store, record)
-    del store.jobs[record.id]
+    store.forget(record)
     store.totals.failed_dropped += 1
 
 
@@ -108,7 +108,7 @@ def expire(store: Store, record: Record) -> None:
     if record.state is State.SUCCEEDED and is_listed(store, record):
         record.result = _EXPIRED
     else:
-        del store.jobs[record.id]
+        store.forget(record)
 
 
 def settle(store: Store, applied: Applied) -> None:
@@ -123,7 +123,7 @@ def settle(store: Store, applied: Applied) -> None:
     store.tombstones.trim()
     _trim_succeeded(store)
     while len(store.cancelled) > limits.CANCELLED_JOBS_MAX:
-        del store.jobs[store.cancelled.popleft().id]
+        store.forget(store.cancelled.popleft())
     failed = store.failed
     while len(failed) > limits.FAILED_JOBS_MAX or store.failed_bytes > limits.FAILED_BYTES_MAX:
         drop_failed(store, next(iter(failed.values())))
@@ -135,11 +135,11 @@ def settle(store: Store, applied: Applied) -> None:
 
 
 def _trim_succeeded(store: Store) -> None:
-    succeeded, jobs, has_captures = store.succeeded, store.jobs, bool(store.captures)
+    succeeded, has_captures = store.succeeded, bool(store.captures)
     for _ in range(len(succeeded) - limits.SUCCEEDED_JOBS_MAX):
         record = succeeded.popleft()
         if not record.timer:
-            del jobs[record.id]
+            store.forget(record)
             continue
         if has_captures:
             store.keep(record)

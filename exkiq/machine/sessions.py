@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -31,6 +32,13 @@ class Session:
         return f"<Session {self.id} of {self.node}, {len(self.running)} running>"
 
 
+class MemberRole(StrEnum):
+    """Whether a member counts; a non-voter follows the log and runs jobs like any other."""
+
+    VOTER = "voter"
+    NON_VOTER = "non-voter"
+
+
 @dataclass(frozen=True, slots=True)
 class Member:
     """A node of the cluster; the incarnation tells a node from an earlier one of its name."""
@@ -38,13 +46,31 @@ class Member:
     name: str
     address: str
     incarnation: str
+    role: str = MemberRole.VOTER.value
 
 
 class MemberVerb(StrEnum):
     """What happens to the list of members."""
 
     ADD = "add"
+    ADMIT = "admit"
+    PROMOTE = "promote"
+    DEMOTE = "demote"
     REMOVE = "remove"
+    DISMISS = "dismiss"
+
+
+ROLES = MappingProxyType(
+    {
+        MemberVerb.ADD: (None, MemberRole.VOTER),
+        MemberVerb.ADMIT: (None, MemberRole.NON_VOTER),
+        MemberVerb.PROMOTE: (MemberRole.NON_VOTER, MemberRole.VOTER),
+        MemberVerb.DEMOTE: (MemberRole.VOTER, MemberRole.NON_VOTER),
+        MemberVerb.REMOVE: (MemberRole.VOTER, None),
+        MemberVerb.DISMISS: (MemberRole.NON_VOTER, None),
+    }
+)
+"""The role before and after; exact, so that an entry that is cut off the log can be undone."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,8 +1,12 @@
 """The whole state as bytes: canonical, so that equal states have equal bytes.
 
-A snapshot is a header (magic, version, length of the body, SHA-256 of the body) and a body of
-chunks, each with its length before it: the head, the records in the order in which they came,
-and the tombstones. A chunk of records brings the specs that no earlier chunk had.
+A snapshot is a header (magic, version), chunks, each with its length before it, and an end: the
+length 0 and the SHA-256 of all before. The chunks are the head, the counts, the records in the
+order in which they came, and the tombstones.
+
+A chunk of records is written field by field, since most fields of most jobs are the same: a
+field is a list of its values, or of the one value that all have. It brings the specs that no
+earlier chunk had.
 
 Places, counts and timers are not written: every place is sorted by a number that the record
 carries, so `places.py` finds them again.
@@ -13,7 +17,7 @@ from __future__ import annotations
 import hashlib
 import struct
 from itertools import starmap
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import msgpack
 
@@ -29,14 +33,16 @@ from exkiq.machine.store import TOTALS
 from exkiq.machine.tombstones import Row, Tombstones
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator, Sequence
 
+    from exkiq.machine.record import Record
     from exkiq.machine.store import Store
 
 MAGIC = b"exkiq\x00sn"
-VERSION = 1
-_HEADER = struct.Struct(">8sHQ32s")
+VERSION = 2
+_HEADER = struct.Struct(">8sH")
 _LENGTH = struct.Struct(">I")
+_END = _LENGTH.pack(0)
 _ROWS_A_CHUNK = 256
 
 _STATE, _RESULT, _ERRORS, _SPEC = map(FIELDS.index, ("state", "result", "errors", "spec"))
@@ -46,34 +52,58 @@ _SAME_NAMES = Head._fields[1 : Head._fields.index("listed_from")]
 
 
 def encode_snapshot(capture: Capture) -> bytes:
-    """Make the bytes of a captured state; may run on another thread than the machine's."""
-    chunks = [_pack(capture.head), _pack([capture.record_count, len(capture.tombstones)])]
+    """Make the bytes of a captured state."""
+    return b"".join(encode_pieces(capture))
+
+
+def encode_pieces(capture: Capture) -> Iterator[bytes]:
+    """Make them piece by piece, each some tenths of a millisecond of work.
+
+    May run on another thread than the machine's, which needs a pause between the pieces.
+    """
+    digest = hashlib.sha256()
+    for piece in _unsealed(capture):
+        digest.update(piece)
+        yield piece
+    yield digest.digest()
+
+
+def _unsealed(capture: Capture) -> Iterator[bytes]:
+    yield _HEADER.pack(MAGIC, VERSION)
+    yield _chunk(capture.head)
+    yield _chunk([capture.record_count, len(capture.tombstones)])
     specs: dict[Spec, int] = {}
-    chunks.extend(
-        _encode_rows(capture, start, specs)
-        for start in range(0, capture.record_count, _ROWS_A_CHUNK)
-    )
+    for rows in capture.batches(_ROWS_A_CHUNK):
+        yield _encode_rows(rows, specs)
     stones = capture.tombstones
-    chunks.extend(
-        _pack(stones[start : start + _ROWS_A_CHUNK])
-        for start in range(0, len(stones), _ROWS_A_CHUNK)
-    )
-    body = b"".join(part for chunk in chunks for part in (_LENGTH.pack(len(chunk)), chunk))
-    return _HEADER.pack(MAGIC, VERSION, len(body), hashlib.sha256(body).digest()) + body
+    for start in range(0, len(stones), _ROWS_A_CHUNK):
+        yield _chunk(stones[start : start + _ROWS_A_CHUNK])
+    yield _END
 
 
-def _encode_rows(capture: Capture, start: int, specs: dict[Spec, int]) -> bytes:
+def _encode_rows(rows: list[tuple[object, ...]], specs: dict[Spec, int]) -> bytes:
+    columns: list[Sequence[object]] = list(zip(*rows, strict=True))
     new: list[Spec] = []
-    rows: list[tuple[object, ...]] = []
-    for *fields, spec in capture.rows(start, start + _ROWS_A_CHUNK):
+    numbers: list[int] = []
+    for spec in columns[_SPEC]:
         if not isinstance(spec, Spec):
             raise TypeError("the last field of a record is its spec")
         number = specs.get(spec)
         if number is None:
             number = specs[spec] = len(specs)
             new.append(spec)
-        rows.append((*fields, number))
-    return _pack([new, rows])
+        numbers.append(number)
+    columns[_SPEC] = numbers
+    return _chunk([new, len(rows), [_shortened(column) for column in columns]])
+
+
+def _shortened(column: Sequence[object]) -> Sequence[object]:
+    return column[:1] if column.count(column[0]) == len(column) else column
+
+
+def _chunk(value: object) -> bytes:
+    chunk = _pack(value)
+    return _LENGTH.pack(len(chunk)) + chunk
 
 
 def _pack(value: object) -> bytes:
@@ -87,8 +117,8 @@ def _pack_refused(value: object) -> list[str]:
     raise TypeError(f"a snapshot cannot hold {type(value).__name__}")
 
 
-def decode_snapshot(data: bytes, store: Store) -> None:
-    """Fill an empty store from a snapshot.
+def decode_snapshot(data: bytes | memoryview, store: Store, pause: Callable[[], None]) -> None:
+    """Fill an empty store from a snapshot; calls `pause` every millisecond of work or so.
 
     Errors: DataError when it is damaged, of another version, or no snapshot.
     """
@@ -97,32 +127,34 @@ def decode_snapshot(data: bytes, store: Store) -> None:
         listed_from = _fill_head(store, next(chunks))
         record_count, row_count = msgpack.unpackb(next(chunks))
         specs: list[Spec] = []
+        queued: dict[Spec, list[Record]] = {}
+        others: list[Record] = []
         while len(store.jobs) < record_count:
-            _fill_records(store, next(chunks), specs)
+            _fill_records(store, next(chunks), specs, queued, others)
+            pause()
         store.tombstones = Tombstones(row for chunk in chunks for row in _stones(chunk))
         if len(store.jobs) != record_count or len(store.tombstones.rows) != row_count:
             raise DataError("a snapshot with another number of records or tombstones")
-        put_in_place(store, listed_from)
+        put_in_place(store, queued, others, listed_from, pause)
     except (ValueError, TypeError, LookupError, StopIteration, AttributeError) as fault:
         raise DataError(f"a snapshot cannot be read: {fault!r}") from fault
     except msgpack.exceptions.UnpackException as fault:
         raise DataError(f"a snapshot cannot be decoded: {fault!r}") from fault
 
 
-def _checked_body(data: bytes) -> memoryview:
-    if len(data) < _HEADER.size:
-        raise DataError(f"a snapshot of {len(data)} bytes has no header")
-    magic, version, length, digest = _HEADER.unpack_from(data)
+def _checked_body(data: bytes | memoryview) -> memoryview:
+    if len(data) < _HEADER.size + len(_END) + hashlib.sha256().digest_size:
+        raise DataError(f"a snapshot of {len(data)} bytes has no header or no end")
+    magic, version = _HEADER.unpack_from(data)
     if magic != MAGIC:
         raise DataError("not a snapshot of exkiq")
     if version != VERSION:
         raise DataError(f"a snapshot of version {version}, this is version {VERSION}")
-    body = memoryview(data)[_HEADER.size :]
-    if len(body) != length:
-        raise DataError(f"a snapshot with {len(body)} bytes of {length}")
-    if hashlib.sha256(body).digest() != digest:
+    view = memoryview(data)
+    sealed, digest = view[: -hashlib.sha256().digest_size], view[-hashlib.sha256().digest_size :]
+    if hashlib.sha256(sealed).digest() != digest:
         raise DataError("a damaged snapshot: its hash differs")
-    return body
+    return sealed[_HEADER.size :]
 
 
 def _chunks(body: memoryview) -> Iterator[memoryview]:
@@ -130,8 +162,12 @@ def _chunks(body: memoryview) -> Iterator[memoryview]:
     while position + _LENGTH.size <= len(body):
         (length,) = _LENGTH.unpack_from(body, position)
         position += _LENGTH.size
+        if length == 0 or position + length > len(body):
+            break
         yield body[position : position + length]
         position += length
+    if body[position:] or body[-_LENGTH.size :] != _END:
+        raise DataError("a snapshot that ends elsewhere than it should")
 
 
 def _fill_head(store: Store, chunk: memoryview) -> int:
@@ -155,18 +191,41 @@ def _fill_head(store: Store, chunk: memoryview) -> int:
     return head.listed_from
 
 
-def _fill_records(store: Store, chunk: memoryview, specs: list[Spec]) -> None:
-    """Make records of decoded rows, in which states, tuples and specs are plain values."""
-    new, rows = msgpack.unpackb(chunk)
+def _fill_records(
+    store: Store,
+    chunk: memoryview,
+    specs: list[Spec],
+    queued: dict[Spec, list[Record]],
+    others: list[Record],
+) -> None:
+    """Make the records of a chunk; those that are simply queued are sorted out by their spec."""
+    new, count, columns = msgpack.unpackb(chunk)
     specs.extend(starmap(Spec, new))
-    for row in rows:
-        row[_STATE] = _STATES[row[_STATE]]
-        row[_SPEC] = specs[row[_SPEC]]
-        row[_ERRORS] = tuple(map(tuple, row[_ERRORS]))
-        if type(row[_RESULT]) is list:
-            row[_RESULT] = Refused(*row[_RESULT])
-        record = thaw(row)
-        store.jobs[record.id] = record
+    if not 0 < count <= _ROWS_A_CHUNK:
+        raise DataError(f"a snapshot with {count!r} records in a chunk")
+    _revive(columns, specs)
+    is_queued = columns[_STATE] == [State.QUEUED]
+    kind = columns[_SPEC][0] if is_queued and len(columns[_SPEC]) == 1 else None
+    full = [column * count if len(column) == 1 else column for column in columns]
+    # One C loop over plain values, because a restart does this a million times.
+    records = list(map(thaw, zip(*full, strict=True)))
+    if len(records) != count:
+        raise DataError(f"a snapshot with {len(records)} records of {count} in a chunk")
+    store.jobs.add(records)
+    if kind is not None:
+        queued.setdefault(kind, []).extend(records)
+    else:
+        others.extend(records)
+
+
+def _revive(columns: list[list[Any]], specs: list[Spec]) -> None:
+    """Turn plain values into states, specs, tuples and refusals."""
+    columns[_STATE] = [_STATES[value] for value in columns[_STATE]]
+    columns[_SPEC] = [specs[number] for number in columns[_SPEC]]
+    columns[_ERRORS] = [tuple(map(tuple, errors)) for errors in columns[_ERRORS]]
+    columns[_RESULT] = [
+        Refused(*value) if type(value) is list else value for value in columns[_RESULT]
+    ]
 
 
 def _stones(chunk: memoryview) -> Iterator[Row]:

@@ -7,6 +7,7 @@ from operator import attrgetter
 from typing import TYPE_CHECKING
 
 from exkiq.machine import limits
+from exkiq.machine.jobs import Jobs
 from exkiq.machine.lanes import QueueState
 from exkiq.machine.record import Record, State
 from exkiq.machine.timers import Timers
@@ -64,8 +65,8 @@ class Store:
     """The replicated state.
 
     Duties:
-      1. Hold it: every attribute but `captures`, `specs` and the shape of heaps and lanes is
-         equal on all replicas.
+      1. Hold it: every attribute but `captures`, `specs` and the shape of heaps, lanes and
+         pages is equal on all replicas.
       2. Move jobs between places, keeping places, timers and counts in step.
       3. Show each record to the open captures before it changes.
 
@@ -82,7 +83,7 @@ class Store:
         self.sequence = 0
         self.front_sequence = 0
         self.last_session = 0
-        self.jobs: dict[str, Record] = {}
+        self.jobs = Jobs()
         self.queues: dict[str, QueueState] = {}
         self.sessions: dict[str, Session] = {}
         self.sessions_by_id: dict[int, Session] = {}
@@ -110,6 +111,10 @@ class Store:
         for capture in self.captures:
             capture.keep(record)
 
+    def forget(self, record: Record) -> None:
+        """Let go of a record that stands nowhere else."""
+        self.jobs.remove(record)
+
     def intern(self, spec: Spec) -> Spec:
         """The one object that stands for this spec."""
         known = self.specs.get(spec)
@@ -131,7 +136,7 @@ class Store:
         record.state = state
         record.order = self.next_sequence()
         queue = self.queues[record.spec.queue]
-        queue.lane(record.spec.priority)[record.id] = record
+        queue.lane(record.spec.priority).append(record)
         queue.count(state, 1)
 
     def to_front(self, records: Iterable[Record]) -> None:
@@ -144,16 +149,14 @@ class Store:
             record.order = self.front_sequence
             record.state = WAYS[Step.GIVE_BACK].target
             queue = self.queues[record.spec.queue]
-            lane = queue.lane(record.spec.priority)
-            lane[record.id] = record
-            lane.move_to_end(record.id, last=False)
+            queue.lane(record.spec.priority).push(record)
             queue.count(record.state, 1)
 
     def to_later(self, record: Record, state: State) -> None:
         """Put a record that stands nowhere aside until its `run_at_ms`."""
         record.state = state
         queue = self.queues[record.spec.queue]
-        queue.later[record.id] = record
+        queue.later.append(record)
         queue.count(state, 1)
         self.due.start(record.run_at_ms, self.next_sequence(), record)
 
@@ -161,10 +164,10 @@ class Store:
         """Take a job that has not started out of its place."""
         queue = self.queues[record.spec.queue]
         if record.timer:
-            del queue.later[record.id]
+            queue.later.remove(record)
             self.due.stop(record)
         else:
-            del queue.lanes[record.spec.priority][record.id]
+            queue.lanes[record.spec.priority].remove(record)
         queue.count(record.state, -1)
 
     def take_running(self, session: Session, record: Record) -> None:

@@ -5,15 +5,18 @@ turns red when the pinned package changes:
 
     replaced while it is built   createJournal, Serializer, createPoller, PIPE_NOTIFIER_ENABLED
     overridden                   __doApplyCommand, __parseChangeClusterRequest,
-                                 __applyLogEntries, _checkCommandsToApply
-    read                         __raftLog, __commandsQueue, __noopIDx, __otherNodes,
-                                 __raftState
-    read and set                 __raftElectionDeadline, __raftCommitIndex
+                                 __doChangeCluster, __updateClusterConfiguration,
+                                 __connectedToAnyone, __applyLogEntries, __tryLogCompaction,
+                                 _checkCommandsToApply
+    read                         __raftLog, __commandsQueue and its __queue, __noopIDx,
+                                 __otherNodes, __raftState
+    read and set                 __raftElectionDeadline, __raftCommitIndex, __readonlyNodes,
+                                 __raftNextIndex, __raftMatchIndex
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from threading import Lock
 from typing import Any
@@ -22,8 +25,9 @@ from pysyncobj import SyncObj, SyncObjConf, syncobj
 from pysyncobj.node import Node
 
 from exkiq.errors import LocalWireError
+from exkiq.machine import MemberChange
 from exkiq.raft.journal import Journal
-from exkiq.raft.membership import decode_change
+from exkiq.raft.membership import Roles, decode_change
 from exkiq.raft.snapshot import SnapshotStore
 from exkiq.raft.transport import EngineTransport
 
@@ -33,7 +37,7 @@ ELECTION_SECONDS_MAX = 0.5
 FALLBACK_SECONDS = 0.75  # a leader without a majority stops believing in itself
 BATCH_BYTES = 4 * 1024 * 1024  # above the largest entry: the engine miscounts what it must cut
 APPLY_BYTES_A_TURN = 1024 * 1024  # some ten thousand jobs, 0.1 s: heartbeats leave between turns
-COMPACT_ENTRIES = 100_000  # about a quarter of an hour at full load, groups of operations each
+COMPACT_ENTRIES = 100_000  # small ones; of large ones the bytes count, see snapshot.py
 _CANDIDATE = 1
 _DEADLINE = "_SyncObj__raftElectionDeadline"
 NEVER_SECONDS = 10 * 365 * 24 * 3600.0
@@ -79,19 +83,21 @@ class Engine(SyncObj):  # type: ignore[misc]  # the package has no types
     """One member's Raft, ticked by its owner.
 
     Duties: hand each committed entry to `apply(index, command)`, once and in order; ask
-    `gather()` for what is to be proposed, after everything committed is applied.
+    `gather()` for what is to be proposed, after everything committed is applied; keep `roles`
+    as of the newest entry, and the non-voters where the engine sends to and does not count.
     """
 
     def __init__(
         self,
         name: str,
-        others: Iterable[str],
+        roles: Roles,
         journal: Journal,
         snapshots: SnapshotStore,
         transport: EngineTransport,
         apply: Callable[[int, bytes], None],
         gather: Callable[[], None],
     ) -> None:
+        self.name, self.roles, self._exkiq_snapshots = name, roles, snapshots
         self._exkiq_apply = apply
         self._exkiq_gather = gather
         path = snapshots.path
@@ -114,11 +120,12 @@ class Engine(SyncObj):  # type: ignore[misc]  # the package has no types
         with _our_parts(journal, snapshots):
             super().__init__(
                 Node(name),
-                [Node(other) for other in others],
+                [Node(other) for other in sorted(roles.voters - {name})],
                 conf,
                 nodeClass=Node,
                 transport=transport,
             )
+        self._SyncObj__readonlyNodes |= {Node(other) for other in roles.non_voters - {name}}
 
     # ---- overridden: the engine looks these up by their mangled names ------------------------
 
@@ -129,12 +136,54 @@ class Engine(SyncObj):  # type: ignore[misc]  # the package has no types
         change = decode_change(command)
         if change is None:
             return None
-        return ["add" if change.verb == "add" else "rem", change.name, Node(change.name)]
+        return [change]
+
+    def _SyncObj__doChangeCluster(self, request: list[Any], reverse: bool = False) -> bool:  # noqa: N802
+        change: MemberChange = request[0]
+        roles = self.roles.before(change) if reverse else self.roles.after(change)
+        if self.is_leader and not reverse and self.name not in roles.voters:
+            return False  # it would go on counting itself
+        self._follow(roles)
+        return True
+
+    def _SyncObj__updateClusterConfiguration(self, _: list[Node]) -> None:  # noqa: N802
+        self._follow(self._exkiq_snapshots.roles)
+
+    def _SyncObj__connectedToAnyone(self) -> bool:  # noqa: N802
+        # with no other voter to ask it would elect itself, voter or not
+        may_be_alone = bool(self.others) or self.name in self.roles.voters
+        return may_be_alone and bool(super()._SyncObj__connectedToAnyone())
+
+    def _follow(self, roles: Roles) -> None:
+        """Let the engine's lists of nodes be these."""
+        before, self.roles = self.roles, roles
+        for name in sorted(before.voters - roles.voters - {self.name}):
+            super()._SyncObj__doChangeCluster(["rem", name, Node(name)])
+        for name in sorted(before.non_voters - roles.non_voters - {self.name}):
+            self._drop_non_voter(Node(name))
+        for name in sorted(roles.voters - before.voters - {self.name}):
+            super()._SyncObj__doChangeCluster(["add", name, Node(name)])
+        for name in sorted(roles.non_voters - before.non_voters - {self.name}):
+            self._take_non_voter(Node(name))
+
+    def _take_non_voter(self, node: Node) -> None:
+        self._SyncObj__readonlyNodes.add(node)
+        self._SyncObj__raftNextIndex[node] = self.last_index + 1
+        self._SyncObj__raftMatchIndex[node] = 0
+        self._SyncObj__transport.addNode(node)
+
+    def _drop_non_voter(self, node: Node) -> None:
+        self._SyncObj__readonlyNodes.discard(node)
+        self._SyncObj__raftNextIndex.pop(node, None)
+        self._SyncObj__raftMatchIndex.pop(node, None)
+        self._SyncObj__transport.dropNode(node)
 
     def _SyncObj__applyLogEntries(self) -> bool:  # noqa: N802
         """Apply some of what is committed; the rest in the next turns."""
         name = "_SyncObj__raftCommitIndex"
         commit_index = getattr(self, name)
+        if commit_index <= self.raftLastApplied:
+            return False
         setattr(self, name, self._apply_until(commit_index))
         try:
             return bool(super()._SyncObj__applyLogEntries())
@@ -155,7 +204,14 @@ class Engine(SyncObj):  # type: ignore[misc]  # the package has no types
 
     def _checkCommandsToApply(self) -> None:  # noqa: N802
         self._exkiq_gather()
-        super()._checkCommandsToApply()
+        # the engine finds its queue empty by way of an exception, in nearly every turn
+        if self._SyncObj__commandsQueue._FastQueue__queue:
+            super()._checkCommandsToApply()
+
+    def _SyncObj__tryLogCompaction(self) -> None:  # noqa: N802
+        if self._exkiq_snapshots.is_due:
+            self.forceLogCompaction()
+        super()._SyncObj__tryLogCompaction()
 
     # ---- what the replica asks ---------------------------------------------------------------
 
@@ -192,6 +248,10 @@ class Engine(SyncObj):  # type: ignore[misc]  # the package has no types
     def others(self) -> frozenset[str]:
         """The other voters, as of the newest entry in the log."""
         return frozenset(node.id for node in self._SyncObj__otherNodes)
+
+    def matched(self, name: str) -> int:
+        """Leader only: up to which entry this member is known to have the log."""
+        return int(self._SyncObj__raftMatchIndex.get(Node(name), 0))
 
     @property
     def is_candidate(self) -> bool:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO
@@ -18,8 +19,14 @@ import msgpack
 from exkiq.errors import ConfigError, DataError
 from exkiq.machine import Machine, check_invariants
 from exkiq.raft.journal import Journal
+from exkiq.raft.journal_file import WAY_OUT
 from exkiq.raft.membership import decode_change
-from exkiq.raft.snapshot import decode
+from exkiq.raft.snapshot_file import decode
+
+JOURNAL = "journal"
+LOCK = "lock"
+CLUSTER_ID = "cluster_id"
+LATER_FILES = ("snapshot", "founding.msgpack")  # never there before the journal knows its node
 
 
 class DataFolder:
@@ -30,7 +37,7 @@ class DataFolder:
         self.path = path
         self._lock: IO[bytes] | None = None if path is None else _locked(path)
         try:
-            self.journal = Journal(None if path is None else path / "journal")
+            self.journal = Journal(None if path is None else path / JOURNAL)
         except BaseException:
             self._unlock()
             raise
@@ -39,6 +46,7 @@ class DataFolder:
     def _take_identity(self, name: str, cluster: str, new_incarnation: str) -> None:
         saved = self.journal.identity("node")
         if saved is None:
+            self._must_be_new()
             self.incarnation = new_incarnation
             facts = msgpack.packb([name, cluster, new_incarnation])
             self.journal.set_identity({"node": facts})
@@ -51,6 +59,26 @@ class DataFolder:
                 f"{name!r} of {cluster!r}: choose another --data-dir, or start it as that node"
             )
 
+    def _must_be_new(self) -> None:
+        """Without its journal this node would forget its votes and what it vouched for."""
+        if self.path is None:
+            return
+        for name in LATER_FILES:
+            if (self.path / name).exists():
+                self.close()
+                raise DataError(
+                    f"{self.path / JOURNAL} is missing or empty, and {name} is there: {WAY_OUT}"
+                )
+
+    def belongs_to(self, cluster_id: str) -> None:
+        """Keep the cluster's id, or see that it is the one that was kept.
+
+        Errors: DataError when the files of this folder are of two clusters.
+        """
+        must_agree(self.path, self.journal, cluster_id)
+        if cluster_id and self.journal.identity(CLUSTER_ID) is None:
+            self.journal.set_identity({CLUSTER_ID: cluster_id.encode()})
+
     def close(self) -> None:
         """Close the journal and free the lock. May be called twice."""
         self.journal.close()
@@ -62,10 +90,30 @@ class DataFolder:
             self._lock = None
 
 
+def must_agree(path: Path | None, journal: Journal, cluster_id: str) -> None:
+    """Errors: DataError when a journal is of another cluster than the file of its founding."""
+    saved = journal.identity(CLUSTER_ID)
+    if saved is not None and saved != cluster_id.encode():
+        what = f"says cluster {cluster_id}" if cluster_id else "is missing or says none"
+        raise DataError(
+            f"the journal in {path} is of cluster {saved.decode()}, but the file of its "
+            f"founding {what}: put the right file back, or {WAY_OUT}"
+        )
+
+
+def unused_folder(path: Path | None, cluster_id: str) -> Path | None:
+    """Where the folder of a cluster that was never used can be moved to; None when it cannot."""
+    if path is None:
+        return None
+    aside = path.with_name(f"{path.name}.unused-{cluster_id}")
+    is_movable = not path.is_mount() and os.access(path.parent, os.W_OK)
+    return aside if is_movable and not aside.exists() else None
+
+
 def _locked(path: Path) -> IO[bytes]:
     try:
         path.mkdir(mode=0o700, parents=True, exist_ok=True)
-        lock = (path / "lock").open("ab")
+        lock = (path / LOCK).open("ab")
     except OSError as error:
         raise ConfigError(f"the data folder {path} cannot be used: {error.strerror}") from error
     try:
@@ -90,25 +138,27 @@ class FolderReport:
     faults: list[str] = field(default_factory=list)
 
 
-def check(path: Path) -> FolderReport:
+def check(path: Path, founded: Callable[[], str]) -> FolderReport:
     """Read a whole data folder as a restart would, and verify it.
 
+    Shapes: founded() reads the id of the cluster that the folder was founded with, or DataError.
     Errors: ConfigError when there is no such folder or a node is running on it.
     """
-    if not (path / "journal").is_file():
+    if not (path / JOURNAL).is_file():
         raise ConfigError(f"{path} is no data folder of a node: there is no journal in it")
     report = FolderReport()
     with _locked(path):
         try:
-            _check_locked(path, report)
+            _check_locked(path, report, founded)
         except DataError as error:
             report.faults.append(str(error))
     return report
 
 
-def _check_locked(path: Path, report: FolderReport) -> None:
-    journal = Journal(path / "journal")
+def _check_locked(path: Path, report: FolderReport, founded: Callable[[], str]) -> None:
+    journal = Journal(path / JOURNAL)
     try:
+        must_agree(path, journal, founded())
         node = journal.identity("node")
         if node is not None:
             report.facts["node"], report.facts["cluster"], _ = msgpack.unpackb(node)
@@ -126,8 +176,13 @@ def _machine_after(snapshot_path: Path, journal: Journal, report: FolderReport) 
     machine = Machine()
     if snapshot_path.is_file():
         snapshot = decode(snapshot_path.read_bytes(), str(snapshot_path))
+        cluster_id = journal.identity(CLUSTER_ID)
+        if cluster_id is not None:
+            snapshot.must_be_of(cluster_id.decode(), snapshot_path)
         machine = snapshot.machine
         report.facts["snapshot"] = f"ends at entry {snapshot.last[1]}"
+    else:
+        journal.must_be_whole()
     if journal.first_index > machine.index + 1:
         report.faults.append(f"entries {machine.index + 1} to {journal.first_index - 1} are gone")
     for position in range(len(journal)):

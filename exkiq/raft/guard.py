@@ -9,6 +9,8 @@ names what it would do without it.
     term filter       An answer of another term than ours never reaches the engine.
     rewind cut        After a refusal the engine goes back, but refusals of what was sent before
                       that are still under way, and each would send it forward again for ever.
+    end of the log    The engine believes an answer that names a place behind its own log: it
+                      would count what nobody has, or send from a place that is not there.
     prefix trim       The engine cuts its log behind a message's place even where the entries
                       match, and so forgets what it has vouched for. Only what is missing or
                       conflicts is delivered, and the answer names what was compared.
@@ -18,8 +20,10 @@ names what it would do without it.
                       engine would commit its own tail with it, although nothing was compared.
     sign of life      A piece of snapshot is not answered by the engine, and a leader that hears
                       nothing steps down: it is answered with what changes nothing.
-    votes             The engine counts every vote it is handed. One a voter and term counts.
-    roles             Votes and answers count only when they come from a voter. Who is none in
+    votes             The engine counts every vote it is handed. One a voter and term counts,
+                      and only one of our term: of other terms a peer could send without end.
+    roles             Votes count only when they come from a voter, answers only when they come
+                      from a member; the engine counts those of voters alone. Who is no voter in
                       our log may ask for votes only while we know no leader: a removed node
                       would depose one leader after the other, yet a new voter that we have not
                       heard of may be the only one who can lead.
@@ -44,6 +48,10 @@ class View(Protocol):
     @property
     def voters(self) -> frozenset[str]:
         """The other voters, as of the newest entry."""
+
+    @property
+    def followers(self) -> frozenset[str]:
+        """The other members, voters or not, as of the newest entry."""
 
     @property
     def has_leader(self) -> bool: ...
@@ -142,19 +150,24 @@ class Guard:
     def _answer(self, sender: str, message: Message, view: View) -> Verdict:
         if message["term"] > view.term:
             return Verdict(step_down(message["term"]))
-        if message["term"] < view.term or sender not in view.voters:
+        if message["term"] < view.term or sender not in view.followers:
+            return NOTHING
+        end = view.last_index + 1
+        if message["success"] and message["next_node_idx"] > end:
             return NOTHING
         if not message["reset"]:
             return Verdict(message)
+        message = {**message, "next_node_idx": min(message["next_node_idx"], end)}
         if message["seq"] <= self.rewound_at.get(sender, 0):
             return Verdict({**message, "reset": False})
         self.rewound_at[sender] = self.sent.get(sender, 0)
         return Verdict(message)
 
     def _counts(self, sender: str, term: int, view: View) -> bool:
-        if sender not in view.voters or (term, sender) in self.votes:
+        is_known = (term, sender) in self.votes
+        if term != view.term or sender not in view.voters or is_known:
             return False
-        self.votes = {vote for vote in self.votes if vote[0] >= term} | {(term, sender)}
+        self.votes = {vote for vote in self.votes if vote[0] == term} | {(term, sender)}
         return True
 
 

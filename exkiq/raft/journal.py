@@ -7,40 +7,40 @@ The rules of this file:
 - `commit` returns after the bytes are on the disk (WAL, synchronous=FULL). Nothing may be
   acknowledged, voted or counted before. Once it has failed it fails for ever: a node whose
   disk refused a write stops, since nobody knows what a second sync would mean.
+- After a snapshot a tail of what it holds is kept, so that a follower a little behind needs no
+  snapshot. Rows are deleted some at a time; the file does not shrink, its pages are used again.
 - Every entry carries a CRC-32 over index, term and body, checked when the file is opened.
 """
 
 from __future__ import annotations
 
 import sqlite3
-import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import overload
 
-from exkiq.errors import DataError, ExkiqError
+from exkiq.errors import DataError
+from exkiq.raft.high_water import HighWaterMark, Reach
+from exkiq.raft.journal_file import (
+    WAY_OUT,
+    JournalError,
+    entry_crc,
+    facts_crc,
+    is_entry,
+    is_unused,
+    open_database,
+)
 
-SCHEMA_VERSION = 1
-COMPACT_ROWS_A_COMMIT = 20_000  # deleting more rows at once would stall the turn
+COMPACT_ROWS_A_COMMIT = 1_000  # deleting more rows or bytes at once would stall the turn
+COMPACT_BYTES_A_COMMIT = 4 * 1024 * 1024
+KEPT_ENTRIES = 10_000  # some ten seconds at full load
+KEPT_BYTES = 16 * 1024 * 1024  # of memory
 
 type_entry = tuple[bytes, int, int]  # (body, index, term): the order the engine wants
 
-_TABLES = (
-    "CREATE TABLE IF NOT EXISTS entry"
-    " (idx INTEGER PRIMARY KEY, term INTEGER NOT NULL, body BLOB NOT NULL, crc INTEGER NOT NULL)",
-    "CREATE TABLE IF NOT EXISTS hard_state (id INTEGER PRIMARY KEY CHECK (id = 1),"
-    " term INTEGER NOT NULL, vote TEXT, commit_index INTEGER NOT NULL)",
-    "CREATE TABLE IF NOT EXISTS identity (key TEXT PRIMARY KEY, value BLOB NOT NULL)",
-)
 
-
-class JournalError(ExkiqError):
-    """The disk refused a commit: the node must stop."""
-
-
-def entry_crc(index: int, term: int, body: bytes) -> int:
-    """The checksum kept beside an entry."""
-    return zlib.crc32(body, zlib.crc32(b"%d %d" % (index, term)))
+def _bytes_of(entries: list[type_entry]) -> int:
+    return sum([len(body) for body, _, _ in entries])
 
 
 class Journal:
@@ -64,63 +64,56 @@ class Journal:
         self._is_closed = False
         self._term = self._commit_index = 0
         self._vote: str | None = None
+        self._mark: HighWaterMark | None = None
         self._db = self._open(path)
         self._load()
+        self._bytes = self._fresh_bytes = _bytes_of(self._entries)
 
     # ---- opening -----------------------------------------------------------------------------
 
     def _open(self, path: Path | None) -> sqlite3.Connection:
-        try:
-            db = sqlite3.connect(
-                path if path is not None else ":memory:",
-                isolation_level=None,
-                check_same_thread=False,
-            )
-            db.execute("PRAGMA locking_mode=EXCLUSIVE")
-            db.execute("PRAGMA journal_mode=WAL")
-            db.execute("PRAGMA synchronous=FULL")
-            db.execute("PRAGMA wal_autocheckpoint=4000")
-            for table in _TABLES:
-                db.execute(table)
-            version = db.execute("PRAGMA user_version").fetchone()[0]
-            if version == 0:
-                db.execute(f"PRAGMA user_version={SCHEMA_VERSION}")
-        except sqlite3.Error as error:
-            raise self._damaged(str(error)) from error
-        if version not in (0, SCHEMA_VERSION):
-            raise DataError(
-                f"{self._where} has format {version}; this exkiq reads {SCHEMA_VERSION}: "
-                "start the exkiq that wrote it"
-            )
+        db = open_database(path, self._damaged)
+        if path is not None:
+            try:
+                self._mark = HighWaterMark(path, is_new=is_unused(db, self._damaged))
+            except BaseException:
+                db.close()
+                raise
         return db
 
     def _damaged(self, what: str) -> DataError:
-        return DataError(
-            f"{self._where} is damaged ({what}): move the folder away and start the node again, "
-            "it then joins as a new member and copies everything from the others"
-        )
+        return DataError(f"{self._where} is damaged ({what}): {WAY_OUT}")
 
     def _load(self) -> None:
         try:
             verdict = self._db.execute("PRAGMA quick_check(1)").fetchone()[0]
             if verdict != "ok":
-                raise self._damaged(verdict)
-            row = self._db.execute("SELECT term, vote, commit_index FROM hard_state").fetchone()
+                raise self._damaged(" ".join(str(verdict).split()))  # it has several lines
+            row = self._db.execute(
+                "SELECT term, vote, commit_index, crc FROM hard_state"
+            ).fetchone()
             rows = self._db.execute("SELECT idx, term, body, crc FROM entry ORDER BY idx")
             self._entries = list(self._verified(rows))
         except sqlite3.Error as error:
             raise self._damaged(str(error)) from error
         if row is not None:
-            self._term, self._vote, self._commit_index = row
+            self._term, self._vote, self._commit_index, crc = row
+            if crc != facts_crc(*row[:3]):
+                raise self._damaged("the checksum of term and vote is wrong")
         elif self._entries:
             raise self._damaged("term and vote are missing")
+        if self._mark is not None and self._mark.is_beyond(self._term, self._reach):
+            raise self._damaged(
+                f"it ends at entry {self.last_index} in term {self._term}, and has held entry "
+                f"{self._mark.reach.last_index} in term {self._mark.term}"
+            )
 
     def _verified(self, rows: sqlite3.Cursor) -> Iterator[type_entry]:
         expected: int | None = None
         for index, term, body, crc in rows:
             if expected is not None and index != expected:
                 raise self._damaged(f"entry {expected} is missing")
-            if entry_crc(index, term, body) != crc:
+            if not is_entry(index, term, body) or entry_crc(index, term, body) != crc:
                 raise self._damaged(f"the checksum of entry {index} is wrong")
             expected = index + 1
             yield body, index, term
@@ -129,6 +122,8 @@ class Journal:
 
     def add(self, command: bytes, idx: int, term: int) -> None:
         self._entries.append((command, idx, term))
+        self._bytes += len(command)
+        self._fresh_bytes += len(command)
         if self._unwritten_from is None or idx < self._unwritten_from:
             self._unwritten_from = idx
 
@@ -136,19 +131,40 @@ class Journal:
         self._cut_rows_from(0)
         self._cut_below = None
         self._entries = []
+        self._bytes = self._fresh_bytes = 0
 
     def deleteEntriesFrom(self, entryFrom: int) -> None:  # noqa: N802, N803 - the engine's names
         if entryFrom < len(self._entries):
             if self._entries[entryFrom][1] <= self._commit_index:
                 raise self._damaged(f"committed entry {self._entries[entryFrom][1]} was to be cut")
             self._cut_rows_from(self._entries[entryFrom][1])
+            cut_bytes = _bytes_of(self._entries[entryFrom:])
+            self._bytes -= cut_bytes
+            self._fresh_bytes -= cut_bytes
             del self._entries[entryFrom:]
 
     def deleteEntriesTo(self, entryTo: int) -> None:  # noqa: N802, N803
+        """A snapshot holds what is before this place."""
+        self._fresh_bytes = _bytes_of(self._entries[entryTo:])
+        self._drop_to(self._tail_before(entryTo))
+
+    def _tail_before(self, place: int) -> int:
+        """Where the entries begin that are kept although a snapshot holds them."""
+        first = place = min(place, len(self._entries))
+        room = KEPT_BYTES
+        while first > 0 and place - first < KEPT_ENTRIES:
+            room -= len(self._entries[first - 1][0])
+            if room < 0:
+                break
+            first -= 1
+        return first
+
+    def _drop_to(self, place: int) -> None:
         # The engine reads the first two entries without asking whether they are there.
-        entryTo = min(entryTo, len(self._entries) - 2)  # noqa: N806
-        if entryTo > 0:
-            self._entries = self._entries[entryTo:]
+        place = min(place, len(self._entries) - 2)
+        if place > 0:
+            self._bytes -= _bytes_of(self._entries[:place])
+            self._entries = self._entries[place:]
             self._cut_below = self._entries[0][1]
 
     @overload
@@ -207,6 +223,20 @@ class Journal:
         return self._entries[0][1] if self._entries else 0
 
     @property
+    def size_bytes(self) -> int:
+        """How large the entries are, all together."""
+        return self._bytes
+
+    @property
+    def fresh_bytes(self) -> int:
+        """How large those are that no snapshot holds."""
+        return self._fresh_bytes
+
+    @property
+    def _reach(self) -> Reach:
+        return Reach(self._entries[-1][2], self._entries[-1][1]) if self._entries else Reach()
+
+    @property
     def commit_index(self) -> int:
         """The highest index known to be committed."""
         return self._commit_index
@@ -234,7 +264,7 @@ class Journal:
             return
         try:
             self._write()
-        except sqlite3.Error as error:
+        except (sqlite3.Error, OSError) as error:
             self._failure = f"{self._where}: {error}; the node stops, free the disk and restart it"
             raise JournalError(self._failure) from error
 
@@ -246,11 +276,13 @@ class Journal:
         if self._unwritten_from is not None:
             self._db.executemany("INSERT INTO entry VALUES (?, ?, ?, ?)", self._unwritten_rows())
         compacted = self._cut_some_below()
+        facts = (self._term, self._vote, self._commit_index)
         execute(
-            "INSERT OR REPLACE INTO hard_state VALUES (1, ?, ?, ?)",
-            (self._term, self._vote, self._commit_index),
+            "INSERT OR REPLACE INTO hard_state VALUES (1, ?, ?, ?, ?)", (*facts, facts_crc(*facts))
         )
         execute("COMMIT")
+        if self._mark is not None:
+            self._mark.put(self._term, self._reach)
         self._cut_from = self._unwritten_from = None
         self._hard_state_changed = False
         if compacted:
@@ -269,11 +301,18 @@ class Journal:
         """Delete a slice of what compaction left behind; True when nothing is left of it."""
         if self._cut_below is None:
             return True
-        row = self._db.execute("SELECT min(idx) FROM entry").fetchone()
-        first = row[0] if row[0] is not None else self._cut_below
-        upto = min(self._cut_below, first + COMPACT_ROWS_A_COMMIT)
-        self._db.execute("DELETE FROM entry WHERE idx < ?", (upto,))
-        return upto == self._cut_below
+        rows = self._db.execute(
+            "SELECT idx, length(body) FROM entry WHERE idx < ? ORDER BY idx LIMIT ?",
+            (self._cut_below, COMPACT_ROWS_A_COMMIT),
+        ).fetchall()
+        room = COMPACT_BYTES_A_COMMIT
+        for count, (index, length) in enumerate(rows, 1):
+            room -= length
+            if room <= 0 or count == COMPACT_ROWS_A_COMMIT:
+                self._db.execute("DELETE FROM entry WHERE idx <= ?", (index,))
+                return False
+        self._db.execute("DELETE FROM entry WHERE idx < ?", (self._cut_below,))
+        return True
 
     def _cut_rows_from(self, index: int) -> None:
         if self._cut_from is None or index < self._cut_from:
@@ -294,8 +333,9 @@ class Journal:
         position = first[1] - self._entries[0][1]
         if position < 0:
             raise self._damaged(f"the snapshot ends before entry {self.first_index}, the oldest")
-        if position > 0 and self._entries[position : position + 2] == [first, second]:
-            self.deleteEntriesTo(position)
+        if self._entries[position : position + 2] == [first, second]:
+            self._drop_to(position)
+        self._fresh_bytes = _bytes_of(self._entries[2:])
 
     def must_be_whole(self) -> None:
         """There is no snapshot. Errors: DataError when the log needs one."""
@@ -304,14 +344,24 @@ class Journal:
 
     def identity(self, key: str) -> bytes | None:
         """A fact about this node kept beside the log, None if it was never set."""
-        row = self._db.execute("SELECT value FROM identity WHERE key = ?", (key,)).fetchone()
-        return None if row is None else bytes(row[0])
+        query = "SELECT value, crc FROM identity WHERE key = ?"
+        try:
+            row = self._db.execute(query, (key,)).fetchone()
+        except sqlite3.Error as error:
+            raise self._damaged(str(error)) from error
+        if row is None:
+            return None
+        value, crc = row
+        if not isinstance(value, bytes) or crc != facts_crc(key, value):
+            raise self._damaged(f"the checksum of {key!r} is wrong")
+        return value
 
     def set_identity(self, facts: dict[str, bytes]) -> None:
         """Keep facts about this node, all or none, durably."""
         try:
             self._db.execute("BEGIN IMMEDIATE")
-            self._db.executemany("INSERT OR REPLACE INTO identity VALUES (?, ?)", facts.items())
+            rows = [(key, value, facts_crc(key, value)) for key, value in facts.items()]
+            self._db.executemany("INSERT OR REPLACE INTO identity VALUES (?, ?, ?)", rows)
             self._db.execute("COMMIT")
         except sqlite3.Error as error:
             self._failure = f"{self._where}: {error}"
@@ -328,3 +378,5 @@ class Journal:
                 self.commit()
         finally:
             self._db.close()
+            if self._mark is not None:
+                self._mark.close()

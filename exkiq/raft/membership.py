@@ -1,19 +1,24 @@
-"""Changes of members: their entries in our own encoding, one at a time.
+"""Changes of members: their entries in our own encoding, who votes by them, one at a time.
 
 The engine would pickle a node object into the log. Ours are msgpack behind the engine's type
 byte, and the one place that decodes them is here.
+
+The engine knows voters only. A new voter counts at once, though it has nothing of the log yet;
+so a node enters as a non-voter, is sent the log, and is promoted when it has it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import dataclass, replace
 
 import msgpack
 
 from exkiq.errors import RemoteWireError
-from exkiq.machine import MemberChange
+from exkiq.machine import ROLES, Member, MemberChange, MemberRole, MemberVerb
 
 MEMBERSHIP = 2
+WANTED_MAX = 100  # whoever asked and is not among them asks again
 
 
 def encode_change(change: MemberChange) -> bytes:
@@ -34,21 +39,85 @@ def decode_change(command: bytes) -> MemberChange | None:
     except (ValueError, TypeError) as error:
         raise RemoteWireError(f"a membership entry that is not ours: {error}") from error
     texts = (verb, name, address, incarnation)
-    if verb not in ("add", "remove") or not all(isinstance(text, str) for text in texts):
+    if verb not in set(MemberVerb) or not all(isinstance(text, str) for text in texts):
         raise RemoteWireError("a membership entry that is not ours")
     return MemberChange(verb, name, address, incarnation)
 
 
-def follow_changes(names: Iterable[str], entries: Iterable[tuple[bytes, int, int]]) -> set[str]:
-    """The members after these log entries: the newest list counts, committed or not."""
-    members = set(names)
+@dataclass(frozen=True, slots=True)
+class Roles:
+    """Who votes and who only follows, as of some entry in the log.
+
+    `name` and `incarnation` are ours: what the log says of a former node of our name is not
+    about us, and who believed it could elect itself by a list of members that is long over.
+    """
+
+    voters: frozenset[str] = frozenset()
+    non_voters: frozenset[str] = frozenset()
+    name: str = ""
+    incarnation: str = ""
+
+    def of(self, members: Iterable[Member]) -> Roles:
+        """The roles of exactly these members."""
+        roles = replace(self, voters=frozenset(), non_voters=frozenset())
+        for member in members:
+            roles = roles._with(member.name, member.incarnation, MemberRole(member.role))
+        return roles
+
+    def role(self, name: str) -> MemberRole | None:
+        """Its role; None when it is no member."""
+        if name in self.voters:
+            return MemberRole.VOTER
+        return MemberRole.NON_VOTER if name in self.non_voters else None
+
+    def after(self, change: MemberChange) -> Roles:
+        """The roles when the change is in the log."""
+        _, role = ROLES[MemberVerb(change.verb)]
+        return self._with(change.name, change.incarnation, role)
+
+    def before(self, change: MemberChange) -> Roles:
+        """The roles when the change is cut off the log again."""
+        role, _ = ROLES[MemberVerb(change.verb)]
+        return self._with(change.name, change.incarnation, role)
+
+    def exact(self, wish: MemberChange) -> MemberChange | None:
+        """The change that fulfils a wish as things stand; None when there is nothing to do.
+
+        Shapes: "add" may promote, "remove" may dismiss; nobody is promoted who is no member.
+        """
+        former, _ = ROLES[MemberVerb(wish.verb)]
+        role = self.role(wish.name)
+        if role is former:
+            return wish
+        verb = _INSTEAD.get((wish.verb, role))
+        return None if verb is None else replace(wish, verb=verb)
+
+    def _with(self, name: str, incarnation: str, role: MemberRole | None) -> Roles:
+        is_former_us = name == self.name and "" != incarnation != self.incarnation != ""
+        if is_former_us:
+            return self
+        voters, non_voters, who = self.voters - {name}, self.non_voters - {name}, {name}
+        if role is MemberRole.VOTER:
+            voters |= who
+        elif role is MemberRole.NON_VOTER:
+            non_voters |= who
+        return replace(self, voters=voters, non_voters=non_voters)
+
+
+_INSTEAD: dict[tuple[str, MemberRole | None], str] = {
+    (MemberVerb.ADD.value, MemberRole.NON_VOTER): MemberVerb.PROMOTE.value,
+    (MemberVerb.REMOVE.value, MemberRole.NON_VOTER): MemberVerb.DISMISS.value,
+    (MemberVerb.DISMISS.value, MemberRole.VOTER): MemberVerb.REMOVE.value,
+}
+
+
+def follow_changes(roles: Roles, entries: Iterable[tuple[bytes, int, int]]) -> Roles:
+    """The roles after these log entries: the newest list counts, committed or not."""
     for body, _, _ in entries:
         change = decode_change(body)
-        if change is not None and change.verb == "add":
-            members.add(change.name)
-        elif change is not None:
-            members.discard(change.name)
-    return members
+        if change is not None:
+            roles = roles.after(change)
+    return roles
 
 
 class MemberChanges:
@@ -63,27 +132,35 @@ class MemberChanges:
         self._in_flight: MemberChange | None = None
         self._is_told = False
 
-    def want(self, change: MemberChange) -> None:
+    @property
+    def is_idle(self) -> bool:
+        """Whether nothing was asked for that is not done."""
+        return self._in_flight is None and not self._wanted
+
+    def want(self, wish: MemberChange) -> None:
         """Ask for a change; asking again changes nothing."""
-        if change not in self._wanted and change != self._in_flight:
-            self._wanted.append(change)
+        if wish not in self._wanted and wish != self._in_flight and len(self._wanted) < WANTED_MAX:
+            self._wanted.append(wish)
 
     def next(self) -> MemberChange | None:
-        """The change to propose now, if any; it counts as in flight."""
+        """The wish to fulfil now, if any."""
         if self._in_flight is not None or not self._wanted:
             return None
-        self._in_flight, self._is_told = self._wanted.pop(0), False
-        return self._in_flight
+        return self._wanted.pop(0)
+
+    def begin(self, change: MemberChange) -> None:
+        """It is being proposed."""
+        self._in_flight, self._is_told = change, False
 
     def over(self, change: MemberChange) -> None:
-        """It was applied, denied, or there was nothing to do."""
+        """It was applied or denied."""
         if change == self._in_flight:
             self._in_flight = None
 
-    def newly_appended(self, voters: frozenset[str]) -> MemberChange | None:
-        """The change in flight, once, when the list of voters shows it."""
+    def newly_appended(self, roles: Roles) -> MemberChange | None:
+        """The change in flight, once, when the roles show it."""
         change = self._in_flight
-        if change is None or self._is_told or not is_done(change, voters):
+        if change is None or self._is_told or roles.after(change) != roles:
             return None
         self._is_told = True
         return change
@@ -92,8 +169,3 @@ class MemberChanges:
         """Another leader: whoever asked asks again."""
         self._wanted.clear()
         self._in_flight = None
-
-
-def is_done(change: MemberChange, voters: frozenset[str]) -> bool:
-    """Whether the voters are as the change wants them."""
-    return (change.name in voters) == (change.verb == "add")

@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import Any
 
 from exkiq.errors import RemoteWireError
+from exkiq.raft.chunks import Chunk
 from exkiq.raft.membership import decode_change
 
 Message = dict[str, Any]
@@ -52,7 +53,7 @@ def _check(message: Message, name: str, kinds: type | tuple[type, ...]) -> None:
     value = message.get(name)
     is_fine = isinstance(value, kinds) and (kinds is bool or not isinstance(value, bool))
     if not is_fine or (isinstance(value, int) and not 0 <= value <= _COUNTER_MAX):
-        raise RemoteWireError(f"{message['type']}: {name} cannot be {str(value)[:40]}")
+        raise RemoteWireError(f"{message['type']}: {name} cannot be {str(value)[:40]!r}")
 
 
 def _check_append(message: Message) -> None:
@@ -87,10 +88,12 @@ def _entries(entries: list[Any], expected: int, term_max: int) -> list[tuple[byt
     return checked
 
 
-def _chunk(serialized: object) -> tuple[bytes, bool, bool]:
-    if not isinstance(serialized, list) or len(serialized) != 3:
-        raise RemoteWireError("append_entries: a piece of snapshot has three fields")
-    data, is_first, is_last = serialized
-    if not isinstance(data, bytes) or type(is_first) is not bool or type(is_last) is not bool:
+def _chunk(serialized: object) -> Chunk:
+    if not isinstance(serialized, list) or len(serialized) != 4:
+        raise RemoteWireError("append_entries: a piece of snapshot has four fields")
+    data, offset, is_last, id_ = serialized
+    if not isinstance(data, bytes) or type(offset) is not int or type(is_last) is not bool:
         raise RemoteWireError("append_entries: a piece of snapshot that cannot be")
-    return data, is_first, is_last
+    if not 0 <= offset <= _COUNTER_MAX or not isinstance(id_, bytes):
+        raise RemoteWireError("append_entries: a piece of snapshot that cannot be")
+    return data, offset, is_last, id_

@@ -13,8 +13,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from pysyncobj.node import Node
@@ -29,14 +27,11 @@ from exkiq.raft.handover import Handover
 from exkiq.raft.journal import Journal
 from exkiq.raft.listener import Listener
 from exkiq.raft.log_clock import LogClock
-from exkiq.raft.membership import (
-    MemberChanges,
-    decode_change,
-    encode_change,
-    is_done,
-)
+from exkiq.raft.membership import MemberChanges, Roles, decode_change, encode_change
 from exkiq.raft.outcomes import Done, Outbox
-from exkiq.raft.snapshot import Snapshot, SnapshotStore, Work
+from exkiq.raft.settings import ReplicaSettings
+from exkiq.raft.snapshot import SnapshotStore, Work
+from exkiq.raft.snapshot_file import Pause, Snapshot, no_pause
 from exkiq.raft.standing import Standing
 from exkiq.raft.transport import EngineTransport
 from exkiq.telemetry import log
@@ -46,16 +41,6 @@ HEIR_SECONDS = 0.05  # who lost its link to the leader waits up to this, by chan
 TICK_SECONDS = 0.025  # half a heartbeat
 OUTBOX_TICKS = 4  # a pass over all that wait, ten times a second: callers allow 0.2 s for it
 SLOW_TURN_SECONDS = 0.25  # half an election: longer ones cost the lead
-
-
-@dataclass(frozen=True, slots=True)
-class ReplicaSettings:
-    """Who we are and where our files are. `folder` None keeps everything in memory."""
-
-    name: str
-    cluster_id: str
-    members: tuple[str, ...]
-    folder: Path | None
 
 
 class Replica:
@@ -75,27 +60,30 @@ class Replica:
         clock: Clock,
         work: Work,
         chance: Callable[[], float],
+        pause: Pause = no_pause,
     ) -> None:
-        self.name = settings.name
+        self.name, self._cluster_id = settings.name, settings.cluster_id
         self.machine = Machine()
         self.journal = journal
         self.log_clock = LogClock(clock, lambda: self.machine.now_ms)
         self._listener, self._clock, self._send = listener, clock, send
         path = None if settings.folder is None else settings.folder / "snapshot"
         self.snapshots = SnapshotStore(
-            path, journal, lambda: self.machine, self._install, work, clock.monotonic
+            path, journal, lambda: self.machine, self._install, work, clock.monotonic, pause
         )
-        members = self.snapshots.members_at_start(settings.members)
-        standing = Standing(
+        first = Roles(frozenset(settings.members), frozenset(), self.name, settings.incarnation)
+        roles = self.snapshots.roles_at_start(first)
+        self.standing = standing = Standing(
             journal,
             clock.monotonic,
             applied=lambda: self.machine.index,
             has_leader=lambda: self.leader is not None,
+            votes_as_applied=lambda: self.name in first.of(self.machine.members.values()).voters,
         )
-        self._transport = EngineTransport(send, clock.monotonic, standing)
+        self._transport = EngineTransport(send, clock.monotonic, standing, self.snapshots)
         self._engine = Engine(
             settings.name,
-            sorted(members - {settings.name}),
+            roles,
             journal,
             self.snapshots,
             self._transport,
@@ -108,8 +96,7 @@ class Replica:
         self._in_flight = 0  # index of the entry that is not applied yet, 0 for none
         self._changes = MemberChanges()
         self._handover = Handover(self._engine, clock.monotonic)
-        self._has_flushed = False
-        self._ticks = 0
+        self._has_flushed, self._ticks = False, 0
         self._seen: tuple[str | None, int, bool] = (None, 0, False)
         self._loop: asyncio.AbstractEventLoop | None = None
         self._timer: asyncio.TimerHandle | None = None
@@ -130,6 +117,7 @@ class Replica:
         self._loop = None
         if self._timer is not None:
             self._timer.cancel()
+        self.snapshots.stop()
         self._engine.destroy()
         self.journal.close()
 
@@ -171,8 +159,21 @@ class Replica:
 
     @property
     def voters(self) -> frozenset[str]:
-        """The voters as of the newest entry in the log, this node included."""
-        return self._engine.others | {self.name}
+        """The voters as of the newest entry in the log."""
+        return self._engine.roles.voters
+
+    @property
+    def non_voters(self) -> frozenset[str]:
+        return self._engine.roles.non_voters
+
+    @property
+    def is_changing_members(self) -> bool:
+        """Leader only: whether a change of members is under way."""
+        return not self._changes.is_idle
+
+    def matched(self, name: str) -> int:
+        """Leader only: up to which entry this member is known to have the log."""
+        return self._engine.matched(name)
 
     def propose(self, op: bytes, timeout: float | None, done: Done | None) -> None:
         """Have an operation committed; `done` is told its outcome, or why there is none.
@@ -186,7 +187,7 @@ class Replica:
         self.wake()
 
     def change_members(self, change: MemberChange) -> None:
-        """Leader only: add or remove a member, after the changes asked for before."""
+        """Leader only: have the members changed so, after the changes asked for before."""
         self._changes.want(change)
         self.wake()
 
@@ -338,7 +339,7 @@ class Replica:
         if self._has_flushed:
             self._has_flushed = False
             self._in_flight = self._engine.last_index
-        change = self._changes.newly_appended(self.voters)
+        change = self._changes.newly_appended(self._engine.roles)
         if change is not None:
             self._listener.member_appended(change)
 
@@ -369,30 +370,31 @@ class Replica:
     def _apply(self, index: int, command: bytes) -> None:
         change = decode_change(command)
         if change is not None:
-            self._apply_change(index, change)
+            self.machine.apply_member(index, change)
+            self._changes.over(change)
+            log.info("members: %s %s", change.verb, change.name)
+            self._listener.leadership(self.leader, self.term)
             return
         applied = self.machine.apply(index, command)
         self._outbox.applied(applied.results)
         self._listener.applied(applied)
 
-    def _apply_change(self, index: int, change: MemberChange) -> None:
-        self.machine.apply_member(index, change)
-        self._changes.over(change)
-        log.info("member %s: %s", "joined" if change.verb == "add" else "left", change.name)
-        self._listener.leadership(self.leader, self.term)
-
     # ---- members -----------------------------------------------------------------------------
 
     def _propose_change(self) -> None:
-        change = self._changes.next() if self._engine.is_leader_ready else None
-        if change is None:
+        if not self._engine.is_leader_ready:
             return
-        if is_done(change, self.voters):
-            self._changes.over(change)
-            self._listener.member_appended(change)  # done before: whoever asks again is told
-        else:
-            self._engine.append(encode_change(change), lambda *_: self._changes.over(change))
+        if self.name not in self.voters:  # elected to commit its own removal; that is done now
+            self._handover.to(None)
+        elif (wish := self._changes.next()) is not None:
+            change = self._engine.roles.exact(wish)
+            if change is None:
+                self._listener.member_appended(wish)  # done before: whoever asks again is told
+            else:
+                self._changes.begin(change)
+                self._engine.append(encode_change(change), lambda *_: self._changes.over(change))
 
     def _install(self, snapshot: Snapshot) -> None:
+        snapshot.must_be_of(self._cluster_id, self.snapshots.path)
         self.machine = snapshot.machine
         self._listener.installed()

@@ -1,86 +1,52 @@
-"""Snapshots: the state machine's bytes with the two log entries they end at.
+"""Snapshots: written off the hot path, sent in chunks, and taken in whole.
 
-One file, `snapshot`, in the data folder:
-
-    magic (8) | SHA-256 of the rest (32) | length of the head (4) | head, msgpack | machine bytes
-
-The head holds the last two applied entries, which the engine needs to match the log to the
-snapshot. A snapshot is written under another name by a thread, synced, renamed, and its folder
-synced, before the engine is told; only then is the log trimmed. A received one is checked whole
-before it replaces anything.
+One file, `snapshot`, in the data folder. It is written under another name by a thread, synced,
+renamed, and its folder synced, before the engine is told; only then is the log trimmed. A
+received one is checked and read by the thread too; what the leader says meanwhile about the log
+is set aside (`is_reading`), and then it replaces what is here.
 """
 
 from __future__ import annotations
 
-import hashlib
-import os
-import struct
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import IO, Any, Protocol, TypeVar
 
-import msgpack
 from pysyncobj.config import SERIALIZER_STATE
-from pysyncobj.node import Node
 
 from exkiq.errors import DataError
-from exkiq.machine import Machine, encode_snapshot
-from exkiq.machine.limits import FRAME_BYTES_MAX
+from exkiq.machine import Machine
+from exkiq.raft.chunks import Chunk, Incoming, chunk_of
 from exkiq.raft.journal import Journal, type_entry
-from exkiq.raft.membership import follow_changes
+from exkiq.raft.membership import Roles, follow_changes
+from exkiq.raft.snapshot_file import (
+    Pause,
+    Snapshot,
+    decode,
+    encode,
+    no_pause,
+    sync_folder,
+    write,
+    write_durably,
+)
 from exkiq.telemetry import log
 
-MAGIC = b"exkiqsn1"
-CHUNK_BYTES = 256 * 1024  # well under a frame, so that heartbeats pass between chunks
-RECEIVED_BYTES_MAX = 1024 * FRAME_BYTES_MAX  # 16 GiB: no peer can fill the disk without end
+COMPACT_BYTES = 32 * 1024 * 1024  # of log: some seconds to apply again at a restart
+ALARM_FACTOR = 4  # times that: memory and disk fill, and somebody should know
 FAILED_PAUSE_SECONDS = 30.0  # a full disk is full in the next turn too, and a capture costs time
+
+T = TypeVar("T")
 
 
 class Work(Protocol):
     """Runs a function elsewhere: a thread pool, or at once in a simulation."""
 
-    def __call__(self, function: Callable[[], bytes | None], /) -> Future[bytes | None]: ...
+    def __call__(self, function: Callable[[], T], /) -> Future[T]: ...
 
 
-@dataclass(frozen=True, slots=True)
-class Snapshot:
-    """A decoded snapshot: the state as of `last`, and the entry before it."""
-
-    previous: type_entry
-    last: type_entry
-    machine: Machine
-
-
-def encode(previous: type_entry, last: type_entry, machine: bytes) -> bytes:
-    """The bytes of a snapshot file."""
-    head: bytes = msgpack.packb([list(previous), list(last)])
-    rest = struct.pack(">I", len(head)) + head + machine
-    return MAGIC + hashlib.sha256(rest).digest() + rest
-
-
-def decode(data: bytes, where: str) -> Snapshot:
-    """Check and read a snapshot.
-
-    Errors: DataError naming `where` and what is wrong.
-    """
-    if data[:8] != MAGIC:
-        raise DataError(f"{where} is no snapshot of this exkiq")
-    if hashlib.sha256(memoryview(data)[40:]).digest() != data[8:40]:
-        raise DataError(f"{where} is damaged: its checksum is wrong")
-    try:
-        (length,) = struct.unpack_from(">I", data, 40)
-        previous, last = msgpack.unpackb(data[44 : 44 + length])
-        machine = Machine.restore(data[44 + length :])
-        return Snapshot(_entry(previous), _entry(last), machine)
-    except (ValueError, TypeError, struct.error) as error:
-        raise DataError(f"{where} cannot be read: {error}") from error
-
-
-def _entry(fields: list[Any]) -> type_entry:
-    body, index, term = fields
-    return bytes(body), int(index), int(term)
+class Stopped(Exception):
+    """The node stops; what the thread was doing is of no use any more."""
 
 
 class SnapshotStore:
@@ -98,6 +64,7 @@ class SnapshotStore:
         install: Callable[[Snapshot], None],
         work: Work,
         now: Callable[[], float],
+        pause: Pause = no_pause,
     ) -> None:
         if (path is None) != (journal.path is None):
             raise ValueError(
@@ -110,12 +77,18 @@ class SnapshotStore:
         self._pause_until = now()
         self._machine, self._install, self._work = machine, install, work
         self._in_memory: bytes | None = None
+        self._received: bytes | None = None
         self._running: Future[bytes | None] | None = None
         self._running_id = 0
-        self._outgoing: dict[Any, tuple[bytes, int]] = {}
-        self._incoming: bytearray | None = None
+        self._size = 0  # of the newest snapshot
+        self._has_warned = False
+        self._pause, self._is_stopped = pause, False
+        self._outgoing: dict[Any, tuple[bytes | IO[bytes], int]] = {}  # and how far it is sent
+        self._incoming = Incoming()
+        self._reading: Future[Snapshot | DataError] | None = None
         self._checked: Snapshot | None = None  # received, and not loaded yet
-        self._founders: tuple[str, ...] = ()
+        self.roles = Roles()  # as of the newest entry, when last loaded
+        self._founders = self.roles
         self._at_start: Snapshot | None = None  # read, and not loaded yet
 
     # ---- what the engine calls ---------------------------------------------------------------
@@ -127,15 +100,14 @@ class SnapshotStore:
         capture = self._machine().capture()
         path = self.path
 
-        def write() -> bytes | None:
-            encoded = encode(previous, last, encode_snapshot(capture))
+        def work() -> bytes | None:
             if path is None:
-                return encoded
-            _write_durably(path.with_suffix(".next"), encoded)
+                return encode(previous, last, capture, self._between_steps)
+            write(path.with_suffix(".next"), previous, last, capture, self._between_steps)
             return None
 
         self._running_id = id_
-        self._running = self._work(write)
+        self._running = self._work(work)
 
     def checkSerializing(self) -> tuple[int, int | None]:  # noqa: N802 - the engine's name
         if self._running is None:
@@ -147,12 +119,14 @@ class SnapshotStore:
             self._in_memory = running.result()
             if self.path is not None:
                 self.path.with_suffix(".next").replace(self.path)
-                _sync_folder(self.path.parent)
+                sync_folder(self.path.parent)
         except Exception as error:  # noqa: BLE001 - the log is whole, so the node goes on without
             self.failures += 1
             self._pause_until = self._now() + FAILED_PAUSE_SECONDS
             log.error("a snapshot could not be written: %s; the log keeps growing", error)
             return SERIALIZER_STATE.FAILED, self._running_id
+        self._has_warned = False
+        self._note_size()
         return SERIALIZER_STATE.SUCCESS, self._running_id
 
     def deserialize(self) -> tuple[None, type_entry, type_entry, list[Any]]:
@@ -170,62 +144,104 @@ class SnapshotStore:
         if snapshot is None:
             raise DataError("there is no snapshot to load")
         # of a log that is about to be thrown away no change of members counts
-        names = self._members_after(snapshot, self._journal[:] if received is None else [])
+        self.roles = self._roles_after(snapshot, self._journal[:] if received is None else [])
         self._install(snapshot)
-        return None, snapshot.last, snapshot.previous, [Node(name) for name in sorted(names)]
+        return None, snapshot.last, snapshot.previous, []
 
-    def getTransmissionData(self, transmissionID: Any) -> tuple[bytes, bool, bool] | None:  # noqa: N802, N803
+    def getTransmissionData(self, transmissionID: Any) -> Chunk | None:  # noqa: N802, N803
         # While the next one is being written the present one serves: it is replaced at once.
-        data, offset = self._outgoing.get(transmissionID) or (self._newest(), 0)
-        if data is None:
+        source, offset = self._outgoing.get(transmissionID) or (self._opened(), 0)
+        if source is None:
             return None
-        chunk = data[offset : offset + CHUNK_BYTES]
-        is_last = offset + len(chunk) >= len(data)
-        if is_last:
-            self._outgoing.pop(transmissionID, None)
-        else:
-            self._outgoing[transmissionID] = (data, offset + len(chunk))
-        return chunk, offset == 0, is_last
+        chunk = chunk_of(source, offset)
+        self._outgoing[transmissionID] = (source, offset + len(chunk[0]))
+        if chunk[2]:
+            self.forget(transmissionID)
+        return chunk
 
-    def setTransmissionData(self, data: tuple[bytes, bool, bool] | None) -> bool:  # noqa: N802
+    def _opened(self) -> bytes | IO[bytes] | None:
+        """The newest snapshot; a file is read as it is sent, so that no peer costs memory."""
+        if self.path is None:
+            return self._in_memory
+        try:
+            return self.path.open("rb")
+        except FileNotFoundError:
+            return None
+
+    def setTransmissionData(self, data: Chunk | None) -> bool:  # noqa: N802
         """Take a chunk in; True when a whole, checked, newer snapshot is ready to be loaded."""
-        if data is None:
+        if self._reading is not None:
+            return self._take_read()
+        received = None if data is None else self._incoming.take(data)
+        if received is None:
             return False
-        chunk, is_first, is_last = data
-        if is_first:
-            self._incoming = bytearray()
-        if self._incoming is None or len(self._incoming) + len(chunk) > RECEIVED_BYTES_MAX:
-            self._incoming = None
-            return False
-        self._incoming += chunk
-        if not is_last:
-            return False
-        received, self._incoming = bytes(self._incoming), None
-        return self._accept(received)
+        self._reading = self._work(lambda: self._read(received))
+        return self._take_read()
 
     def cancelTransmisstion(self, id_: Any) -> None:  # noqa: N802 - the engine spells it so
         """Said of every peer that is hidden for a while; `forget` is for those that are gone."""
 
     # ---- ours --------------------------------------------------------------------------------
 
+    @property
+    def is_due(self) -> bool:
+        """Whether the log that no snapshot holds has become as large as a snapshot is, at least.
+
+        More often than that would write the same state again and again.
+        """
+        fresh, limit = self._journal.fresh_bytes, max(COMPACT_BYTES, self._size)
+        if fresh > ALARM_FACTOR * limit and not self._has_warned:
+            self._has_warned = True
+            log.warning(
+                "the log has grown to %d MiB since the last snapshot, %d tries failed: it takes"
+                " memory and disk, and a restart becomes slow",
+                fresh // 2**20,
+                self.failures,
+            )
+        return fresh > limit and self._running is None and self._now() >= self._pause_until
+
     def forget(self, peer: Any = None) -> None:
         """Nothing more goes to this peer, or to any: its link is down, or we lead no more."""
-        if peer is None:
-            self._outgoing.clear()
-        else:
-            self._outgoing.pop(peer, None)
+        for each in list(self._outgoing) if peer is None else [peer]:
+            source, _ = self._outgoing.pop(each, (b"", 0))
+            if not isinstance(source, bytes):
+                source.close()
+
+    @property
+    def is_reading(self) -> bool:
+        """Whether a received snapshot is being read, or was and waits to be loaded."""
+        return self._reading is not None
+
+    @property
+    def is_read(self) -> bool:
+        """Whether a received snapshot waits to be loaded: a word of the leader will do it."""
+        return self._reading is not None and self._reading.done()
+
+    def give_up_reading(self) -> None:
+        """We lead now, and need nothing that another one sent."""
+        self._reading = None
+
+    def stop(self) -> None:
+        """The thread shall end what it does."""
+        self._is_stopped = True
+        self.forget()
+
+    def _between_steps(self) -> None:
+        if self._is_stopped:
+            raise Stopped
+        self._pause()
 
     def must_have_loaded(self) -> None:
         """Raise what went wrong while a state was loaded: the engine goes on without it."""
         if self._load_failure is not None:
             raise self._load_failure
 
-    def members_at_start(self, founders: Iterable[str]) -> set[str]:
-        """The members as of the newest entry; log and snapshot are made to fit before.
+    def roles_at_start(self, founders: Roles) -> Roles:
+        """The roles as of the newest entry; log and snapshot are made to fit before.
 
         Errors: DataError when something between them is gone or damaged.
         """
-        self._founders = tuple(founders)
+        self._founders = founders
         snapshot = self.load()
         if snapshot is None:
             self._journal.must_be_whole()
@@ -233,17 +249,27 @@ class SnapshotStore:
         # the engine compares the heads of log and snapshot at its first turn
         self._journal.align(snapshot.previous, snapshot.last)
         self._at_start = snapshot
-        return self._members_after(snapshot, self._journal[:])
+        return self._roles_after(snapshot, self._journal[:])
 
-    def _members_after(self, snapshot: Snapshot, entries: Iterable[type_entry]) -> set[str]:
+    def _roles_after(self, snapshot: Snapshot, entries: Iterable[type_entry]) -> Roles:
         later = (entry for entry in entries if entry[1] > snapshot.last[1])
-        known = snapshot.machine.members or self._founders  # none: the cluster is not founded yet
+        members = snapshot.machine.members  # none: the cluster is not founded yet
+        known = self._founders.of(members.values()) if members else self._founders
         return follow_changes(known, later)
+
+    def _note_size(self) -> None:
+        if self.path is not None:
+            self._size = self.path.stat().st_size
+        elif self._in_memory is not None:
+            self._size = len(self._in_memory)
 
     def load(self) -> Snapshot | None:
         """The newest snapshot, checked; None if there is none. Errors: DataError."""
         data = self._newest()
-        return None if data is None else decode(data, str(self.path or "the snapshot in memory"))
+        if data is None:
+            return None
+        self._size = len(data)
+        return decode(data, str(self.path or "the snapshot in memory"))
 
     def _newest(self) -> bytes | None:
         if self.path is None:
@@ -253,37 +279,43 @@ class SnapshotStore:
         except FileNotFoundError:
             return None
 
-    def _accept(self, received: bytes) -> bool:
+    def _read(self, received: bytes) -> Snapshot | DataError:
+        """On the thread: check and read what was received, and put it on the disk."""
         try:
-            snapshot = decode(received, "the snapshot sent by the leader")
+            snapshot = decode(received, "the snapshot sent by the leader", self._between_steps)
         except DataError as error:
+            return error
+        if self.path is None:
+            self._received = received
+        else:
+            write_durably(self.path.with_suffix(".received"), received)
+        return snapshot
+
+    def _take_read(self) -> bool:
+        if self._reading is None or not self._reading.done():
+            return False
+        reading, self._reading = self._reading, None
+        try:
+            snapshot = reading.result()
+            if isinstance(snapshot, DataError):
+                raise snapshot
+            return self._accept(snapshot)
+        except (DataError, OSError) as error:
             self.failures += 1
             log.error("%s; it is not used", error)
             return False
+
+    def _accept(self, snapshot: Snapshot) -> bool:
         if snapshot.last[1] <= self._machine().index or self._journal.holds(snapshot.last):
             # Loading it would go back in time, or throw away entries behind it that were vouched
             # for; what is missing here comes with the next entries.
             return False
         if self.path is None:
-            self._in_memory = received
+            self._in_memory = self._received
         else:
-            _write_durably(self.path.with_suffix(".received"), received)
             self.path.with_suffix(".received").replace(self.path)
-            _sync_folder(self.path.parent)
+            sync_folder(self.path.parent)
+        self._running = None  # it is older: what the thread still writes must not come on top
         self._checked = snapshot
+        self._note_size()
         return True
-
-
-def _write_durably(path: Path, data: bytes) -> None:
-    with path.open("wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -15,6 +15,7 @@ class Standing:
     """A view of one member; `engine` is set once it is built, before the first message."""
 
     engine: Engine
+    heard_at: float | None = None  # when a leader last spoke, in monotonic seconds
 
     def __init__(
         self,
@@ -23,9 +24,11 @@ class Standing:
         *,
         applied: Callable[[], int],
         has_leader: Callable[[], bool],
+        votes_as_applied: Callable[[], bool],
     ) -> None:
         self._journal, self._now = journal, now
         self._applied, self._has_leader = applied, has_leader
+        self._votes_as_applied = votes_as_applied
 
     @property
     def term(self) -> int:
@@ -37,8 +40,40 @@ class Standing:
         return self.engine.others
 
     @property
+    def followers(self) -> frozenset[str]:
+        """The other members, as of the newest entry: whoever is sent the log."""
+        return self.engine.others | self.engine.roles.non_voters - {self.engine.name}
+
+    @property
+    def may_campaign(self) -> bool:
+        """Whether this member votes.
+
+        Its own removal counts once it is committed: until then it may be the only one that has
+        the entry, and who alone can have it committed.
+        """
+        return self.engine.name in self.engine.roles.voters or self._votes_as_applied()
+
+    @property
     def has_leader(self) -> bool:
         return self._has_leader()
+
+    @property
+    def leader(self) -> str | None:
+        """Who leads, as far as the engine has heard."""
+        return self.engine.leader
+
+    def note_lead(self) -> None:
+        """Once a turn: who leads, and has applied all of earlier terms, hears itself."""
+        if self.engine.is_leader_ready:
+            self.heard_at = self._now()
+
+    @property
+    def age_ms(self) -> int | None:
+        """How old what is applied here may be: since when no leader was heard, None for ever.
+
+        A leader that is cut off believes itself up to date until it notices, for most of a second.
+        """
+        return None if self.heard_at is None else round((self._now() - self.heard_at) * 1000)
 
     @property
     def is_leader(self) -> bool:

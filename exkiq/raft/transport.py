@@ -14,9 +14,11 @@ from pysyncobj.node import Node
 from pysyncobj.transport import Transport
 
 from exkiq.raft.campaign import Campaign
+from exkiq.raft.chunks import Chunk
 from exkiq.raft.guard import Appending, Guard, step_down
 from exkiq.raft.messages import Message, from_wire
 from exkiq.raft.pieces import Pieces
+from exkiq.raft.snapshot import SnapshotStore
 from exkiq.raft.standing import Standing
 from exkiq.wire.messages import Kind
 
@@ -33,9 +35,14 @@ class EngineTransport(Transport):  # type: ignore[misc]  # the engine has no typ
     """
 
     def __init__(
-        self, send: Callable[[str, list[Any]], bool], now: Callable[[], float], view: Standing
+        self,
+        send: Callable[[str, list[Any]], bool],
+        now: Callable[[], float],
+        view: Standing,
+        snapshots: SnapshotStore,
     ) -> None:
         super().__init__(None, None, None)
+        self._snapshots = snapshots
         self._send, self._now, self._view = send, now, view
         self._guard = Guard()
         self._campaign = Campaign()
@@ -60,22 +67,25 @@ class EngineTransport(Transport):  # type: ignore[misc]  # the engine has no typ
         if kind in _FORWARDED_BY_US:
             return False
         if kind == "append_entries":
-            if message.get("serialized", 0) is None:
-                # Without a snapshot to send the engine would repeat this for a whole period.
-                # It stops at a peer that is gone; the peer is shown again in the next turn.
-                self._hide(node.id)
-            elif "serialized" in message:
-                self._count_piece(node.id, is_last=message["serialized"][2])
             message = self._guard.stamp_append(node.id, message)
+            if self._is_enough(node.id, message):
+                # the engine stops at a peer that is gone; it is shown again in a later turn
+                self._hide(node.id)
         elif kind == "next_node_idx":
             self._has_answered = True
             message = self._guard.stamp_answer(message, self._appending, self._view)
         return self._post(node.id, message)
 
-    def _count_piece(self, name: str, *, is_last: bool) -> None:
-        # at the last one the engine has to come to its note of that
-        if self._pieces.sent(name, self._now()) and not is_last:
-            self._hide(name)
+    def _is_enough(self, name: str, append: Message) -> bool:
+        """Whether the engine should stop after this append."""
+        number, now = append["seq"], self._now()
+        if "serialized" not in append:
+            size = sum([len(body) for body, _, _ in append["entries"]])
+            return self._pieces.sent_entries(name, number, size, now)
+        if append["serialized"] is None:
+            return True  # without a snapshot to send it would repeat this for a whole period
+        # at the last piece it has to come to its note of that
+        return self._pieces.sent_piece(name, number, now) and not append["serialized"][2]
 
     def destroy(self) -> None:
         self._held.clear()
@@ -91,14 +101,19 @@ class EngineTransport(Transport):  # type: ignore[misc]  # the engine has no typ
 
     def before_tick(self) -> None:
         """Show the engine its peers, or hide them; ask for pre-votes when patience is over."""
+        if self._snapshots.is_read:
+            self._load_read()
         view, campaign, now = self._view, self._campaign, self._now()
         if view.is_leader or campaign.is_open or (view.is_candidate and not view.is_patience_over):
-            for name in self._connected - self._shown - self._pieces.full(now):
+            hidden = self._connected - self._shown
+            for name in hidden and hidden - self._pieces.full(now):
                 self._show(name)
             return
         for name in list(self._shown):
             self._hide(name)
-        if view.voters and view.is_patience_over and campaign.may_ask(now):
+        if not view.may_campaign or not view.voters:
+            return
+        if view.is_patience_over and campaign.may_ask(now):
             question = campaign.ask(view, now)
             for name in sorted(view.voters & self._connected):
                 self._post(name, question)
@@ -107,6 +122,7 @@ class EngineTransport(Transport):  # type: ignore[misc]  # the engine has no typ
         """A won round leads to one campaign and no more."""
         if self._view.is_candidate or self._view.is_leader:
             self._campaign.close()
+        self._view.note_lead()
 
     def release(self) -> None:
         """Send the answers that waited for the disk."""
@@ -151,6 +167,8 @@ class EngineTransport(Transport):  # type: ignore[misc]  # the engine has no typ
             self._post(sender, self._campaign.judge(checked, view, view.is_leader, self._now()))
         elif kind == "pre_vote_answer":
             self._pre_vote_answered(sender, checked)
+        elif kind == "timeout_now" and not self._view.may_campaign:
+            pass  # the engine would campaign, and count itself
         else:
             self._admit(sender, checked)
 
@@ -162,7 +180,9 @@ class EngineTransport(Transport):  # type: ignore[misc]  # the engine has no typ
 
     def _admit(self, sender: str, message: Message) -> None:
         if message["type"] == "next_node_idx":
-            self._pieces.taken(sender)
+            self._pieces.taken(sender, message["seq"])
+        if message["type"] == "append_entries" and self._snapshots.is_reading:
+            message = _set_aside(message)  # what is not in our log is in the snapshot, or comes
         verdict = self._guard.admit(sender, message, self._view)
         if verdict.deliver is not None:
             self._deliver(sender, verdict.deliver, verdict.appending)
@@ -170,9 +190,19 @@ class EngineTransport(Transport):  # type: ignore[misc]  # the engine has no typ
             self._post(sender, verdict.answer)
         self._has_answered = False
 
+    def _load_read(self) -> None:
+        """Have the engine load a received snapshot, on a word of whoever leads now."""
+        leader, view = self._view.leader, self._view
+        if view.is_leader:
+            self._snapshots.give_up_reading()
+        elif leader is not None:
+            word = _set_aside({"term": view.term, "seq": 0}, (b"", 0, True, b""))
+            self._deliver(leader, word, Appending(0))
+
     def _deliver(self, sender: str, message: Message, appending: Appending | None) -> None:
         if message["type"] == "append_entries":
-            self._campaign.heard_leader(self._now())
+            self._view.heard_at = now = self._now()
+            self._campaign.heard_leader(now)
         elif message["type"] == "timeout_now":
             self._campaign.called()
         self._appending, self._has_answered = appending, False
@@ -180,3 +210,9 @@ class EngineTransport(Transport):  # type: ignore[misc]  # the engine has no typ
             self._onMessageReceived(Node(sender), message)
         finally:
             self._appending = None
+
+
+def _set_aside(message: Message, serialized: Chunk | None = None) -> Message:
+    """An append without its place in the log: the engine hears that somebody leads."""
+    at = {"type": "append_entries", "commit_index": 0, "serialized": serialized}
+    return {"term": message["term"], "seq": message["seq"], **at}

@@ -7,6 +7,7 @@ before a byte of the body is kept, and whatever msgpack chokes on is the peer's 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from struct import Struct
 from typing import TypeAlias
 
@@ -23,6 +24,11 @@ Bytes: TypeAlias = bytes | bytearray | memoryview
 PREFIX_BYTES = 4
 DEPTH_MAX = 32  # our deepest message is 6; readers may recurse over what arrives
 ITEMS_MAX = 131_072  # of one array or map: msgpack reserves memory for what a header claims
+
+# A request is a list of plain values, with bytes for whatever is large. An array of empty arrays
+# takes sixty times its size in memory, and a client is trusted less than a node.
+REQUEST_ITEMS_MAX = 4_096  # of one array or map
+REQUEST_CONTAINERS_MAX = 64
 
 _PREFIX = Struct(">I")
 _CONTAINERS = frozenset((list, dict))
@@ -43,14 +49,40 @@ def encode_frame(value: object) -> bytes:
 
 def decode_body(body: Bytes) -> Value:
     """The value of one frame. Errors: RemoteWireError."""
+    return _decoded(body, items_max=ITEMS_MAX)
+
+
+def decode_request(body: Bytes) -> Value:
+    """As `decode_body`, within the limits of what a client may ask. Errors: RemoteWireError."""
+    count = _Count(REQUEST_CONTAINERS_MAX)
+    return _decoded(body, items_max=REQUEST_ITEMS_MAX, list_hook=count, object_hook=count)
+
+
+class _Count:
+    """Called for each array and map while they are decoded."""
+
+    __slots__ = ("_rest",)
+
+    def __init__(self, rest: int) -> None:
+        self._rest = rest
+
+    def __call__(self, container: object) -> object:
+        self._rest -= 1
+        if self._rest < 0:
+            raise ValueError("too many arrays and maps")
+        return container
+
+
+def _decoded(body: Bytes, *, items_max: int, **hooks: _Count) -> Value:
     try:
         value: Value = msgpack.unpackb(
             body,
             raw=False,
             strict_map_key=False,
-            max_array_len=ITEMS_MAX,
-            max_map_len=ITEMS_MAX,
+            max_array_len=items_max,
+            max_map_len=items_max,
             max_ext_len=0,
+            **hooks,
         )
     except (ValueError, TypeError, OverflowError, msgpack.exceptions.UnpackException) as error:
         raise RemoteWireError(f"a body that is not msgpack: {error!r:.200}") from error
@@ -79,11 +111,17 @@ class FrameDecoder:
     anew at any time); check the tag of each frame when there is a seal.
     """
 
-    __slots__ = ("_buffer", "_seal", "bytes_max")
+    __slots__ = ("_buffer", "_decode", "_seal", "bytes_max")
 
-    def __init__(self, bytes_max: int = limits.FRAME_BYTES_MAX, seal: Seal | None = None) -> None:
+    def __init__(
+        self,
+        bytes_max: int = limits.FRAME_BYTES_MAX,
+        seal: Seal | None = None,
+        decode: Callable[[Bytes], Value] = decode_body,
+    ) -> None:
         self.bytes_max = bytes_max
         self._seal = seal
+        self._decode = decode
         self._buffer = bytearray()
 
     def feed(self, data: bytes) -> list[Value]:
@@ -109,7 +147,7 @@ class FrameDecoder:
                     return values, used
                 if self._seal is not None:
                     self._seal.check(view[used:end], view[end : end + tag_bytes])
-                values.append(decode_body(view[used + PREFIX_BYTES : end]))
+                values.append(self._decode(view[used + PREFIX_BYTES : end]))
                 used = end + tag_bytes
 
 

@@ -24,6 +24,7 @@ from exkiq.errors import ClusterMismatch, ExkiqError, LocalWireError, RemoteWire
 from exkiq.wire.frames import PREFIX_BYTES, Value, decode_body, encode_frame, frame_end
 from exkiq.wire.hello import PROTOCOL_VERSION, Hello
 from exkiq.wire.seal import Seal
+from exkiq.wire.shared_secrets import secrets_in
 
 FRAME_BYTES_MAX = 1024  # nobody is known yet
 NONCE_BYTES = 32
@@ -83,12 +84,16 @@ class Handshake:
     def __init__(self, side: Side, hello: Hello, secret: bytes | None, nonce: bytes) -> None:
         if len(nonce) != NONCE_BYTES:
             raise LocalWireError(f"a nonce has {NONCE_BYTES} bytes")
-        if secret == b"":
+        secrets = secrets_in(secret)
+        if secret is not None and not (secrets and all(secrets)):
             raise LocalWireError("an empty secret protects nothing; without one, pass None")
         self.peer: Hello | None = None  # claimed, not proved, until the result is there
+        self.certified: frozenset[str] | None = None  # by the peer's certificate; None: no TLS
         self._side = side
         self._own = hello
-        self._secret = secret
+        # A dialler proves the first; an acceptor goes on with the one that was proved to it.
+        self._secrets: tuple[bytes | None, ...] = secrets or (None,)
+        self._secret = self._secrets[0]
         self._nonce = nonce
         self._buffer = bytearray()
         self._transcript = hashlib.sha256()
@@ -113,7 +118,7 @@ class Handshake:
                 return Step(b"")
             step = self._answer(frame)
         except ClusterMismatch as error:
-            return self._decline(error, _frame(_Word.REFUSED, str(error), b""))
+            return self._decline(error, refusal(str(error)))
         except RemoteWireError as error:
             return self._decline(error, b"")
         if step.result is None and self._buffer:
@@ -148,13 +153,18 @@ class Handshake:
         self._check_peer(peer)
         self._transcript.update(frame)
         if self._side is Side.DIALER:
-            return Step(_frame(_Word.PROOF, self._proof(Side.DIALER)))
+            return Step(_frame(_Word.PROOF, self._proof(Side.DIALER, self._secret)))
         self._transcript.update(self._hello_frame)
         return Step(self._hello_frame)
 
     def _check_peer(self, peer: Hello) -> None:
         if self._side is Side.DIALER and not peer.is_node:
             raise RemoteWireError("a client where a node was dialled")
+        if peer.is_node and self.certified is not None and peer.name not in self.certified:
+            shown = ", ".join(sorted(self.certified)) or "nobody"
+            raise ClusterMismatch(
+                f"node {peer.name} shows a certificate for {shown}"[:REFUSAL_CHARS_MAX]
+            )
         if any(not side.is_node and not side.cluster for side in (self._own, peer)):
             return
         if self._own.cluster != peer.cluster:
@@ -167,7 +177,7 @@ class Handshake:
         if self._side is Side.DIALER:
             self._check_cluster_id(peer)
             return self._agree(peer, b"")
-        own_proof = self._proof(Side.ACCEPTOR)
+        own_proof = self._proof(Side.ACCEPTOR, self._secret)
         try:
             self._check_cluster_id(peer)
         except ClusterMismatch as error:
@@ -194,8 +204,13 @@ class Handshake:
             raise ClusterMismatch("the secrets differ")
 
     def _is_proof(self, proof: bytes) -> bool:
-        other = Side.ACCEPTOR if self._side is Side.DIALER else Side.DIALER
-        return hmac.compare_digest(self._proof(other), proof)
+        is_dialer = self._side is Side.DIALER
+        other = Side.ACCEPTOR if is_dialer else Side.DIALER
+        for secret in self._secrets[:1] if is_dialer else self._secrets:
+            if hmac.compare_digest(self._proof(other, secret), proof):
+                self._secret = secret
+                return True
+        return False
 
     def _was_refused(self, items: list[Value]) -> Step:
         text, proof = _exactly(items, 2)
@@ -207,17 +222,17 @@ class Handshake:
         error = ClusterMismatch(f"refused by the other side: {reason[:REFUSAL_CHARS_MAX]}")
         return self._decline(error, b"")
 
-    def _proof(self, side: Side) -> bytes:
-        return self._keyed(b"exkiq proof of the " + side.value)
+    def _proof(self, side: Side, secret: bytes | None) -> bytes:
+        return self._keyed(b"exkiq proof of the " + side.value, secret)
 
-    def _keyed(self, purpose: bytes) -> bytes:
+    def _keyed(self, purpose: bytes, secret: bytes | None) -> bytes:
         """HMAC over the purpose and both hellos; empty without a secret."""
-        if self._secret is None:
+        if secret is None:
             return b""
-        return hmac.digest(self._secret, purpose + self._transcript.digest(), "sha256")
+        return hmac.digest(secret, purpose + self._transcript.digest(), "sha256")
 
     def _seal(self, side: Side) -> Seal | None:
-        key = self._keyed(b"exkiq frames of the " + side.value)
+        key = self._keyed(b"exkiq frames of the " + side.value, self._secret)
         return Seal(key) if key else None
 
     def _agree(self, peer: Hello, send: bytes) -> Step:
@@ -228,6 +243,11 @@ class Handshake:
 
     def _decline(self, error: ExkiqError, send: bytes) -> Step:
         return Step(send, Declined(error, self._proved))
+
+
+def refusal(reason: str) -> bytes:
+    """What a side sends that will not even begin."""
+    return _frame(_Word.REFUSED, reason, b"")
 
 
 def _frame(word: _Word, *items: object) -> bytes:

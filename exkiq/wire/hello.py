@@ -10,7 +10,8 @@ from exkiq.wire.frames import Value
 
 PROTOCOL_VERSION = 1
 
-Role: TypeAlias = Literal["member", "fresh", "client"]
+# an island is the only member of a cluster that never held a job: it may yield to another one
+Role: TypeAlias = Literal["member", "island", "fresh", "client"]
 ROLES: frozenset[str] = frozenset(get_args(Role))
 
 # In UTF-8 bytes; together they leave room for the nonce in a handshake frame of 1 KiB.

@@ -196,6 +196,7 @@ def test_a_data_folder_of_another_node(used: Path) -> None:
 def damages() -> Iterator[tuple[str, str]]:
     yield from (("journal", "noise"), ("journal", "cut"), ("journal", "middle"))
     yield from (("snapshot", "noise"), ("snapshot", "empty"))
+    yield from (("journal-mark", "cut"), ("founding.msgpack", "noise"))
 
 
 @pytest.mark.parametrize(("part", "how"), list(damages()))
@@ -223,6 +224,20 @@ def test_a_damaged_data_folder(
     assert main(["check", "--data-dir", str(data)]) == 1
     assert str(path) in the_line(capsys.readouterr().err)
     assert path.read_bytes() == spoilt
+
+
+def test_a_founding_that_is_gone(
+    tmp_path: Path, used: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The node would found a second cluster of its name, and take jobs there."""
+    data = tmp_path / "data"
+    shutil.copytree(used, data)
+    (data / "founding.msgpack").unlink()
+    with pytest.raises(DataError, match=f"the journal in {data} is of cluster"):
+        node(data_dir=data, memory=False, name="n1", cluster=name_of_cluster(used.parent)).start()
+    assert main(["check", "--data-dir", str(data)]) == 1
+    assert str(data) in the_line(capsys.readouterr().err)
+    assert not (data / "founding.msgpack").exists()
 
 
 @pytest.fixture

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import msgpack
@@ -51,7 +52,13 @@ MEMBERS = [
 STATUS = {
     "node": "n1",
     "cluster": {"id": "c0ffee", "name": "default", "leader": "n1", "term": 3, "members": MEMBERS},
-    "raft": {"commit_index": 9, "applied_index": 9, "log_length": 4, "state_hash": "abc123"},
+    "raft": {
+        "commit_index": 9,
+        "applied_index": 9,
+        "age_ms": 4200,
+        "log_length": 4,
+        "state_hash": "abc123",
+    },
     "queues": {"emails": QUEUE},
     "stats": {"queued": 1, "succeeded": 12345},
 }
@@ -63,8 +70,15 @@ class PretendClient:
     answers: dict[str | int, Any]
     asked: list[tuple[Any, ...]]
 
-    def __init__(self, url: str | None, *, cluster: str | None, secret: bytes | None) -> None:
-        self.asked.append(("open", url, cluster, secret))
+    def __init__(
+        self,
+        url: str | None,
+        *,
+        cluster: str | None,
+        secret: bytes | None,
+        tls: tuple[Path, Path, Path] | None,
+    ) -> None:
+        self.asked.append(("open", url, cluster, secret, tls))
 
     def __enter__(self) -> PretendClient:
         return self

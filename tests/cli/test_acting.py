@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
 from exkiq.errors import NoQuorum, NotRunning
@@ -104,7 +106,9 @@ def test_transfer_goes_to_a_member_by_name(node, run):
     """A question repeated for want of an answer would move leadership twice."""
     member = {**MEMBERS[1], "state": "alive", "applied": 5}
     ahead = {**member, "name": "n3", "applied": 7}
-    members = [MEMBERS[0], member, ahead, {**member, "name": "n4", "state": "lost", "applied": 9}]
+    lost = {**member, "name": "n4", "state": "lost", "applied": 9}
+    no_voter = {**member, "name": "n6", "role": "non-voter", "applied": 9}
+    members = [MEMBERS[0], member, ahead, lost, no_voter]
     cluster = {**STATUS["cluster"], "members": members}
     node.answers |= {"status": {**STATUS, "cluster": cluster}, "cluster_transfer": None}
     assert run("cluster", "transfer", "n2").out == "n2 leads\n"
@@ -115,9 +119,20 @@ def test_transfer_goes_to_a_member_by_name(node, run):
     ]
 
 
+def test_changes_of_members_as_json(node, run):
+    """A script would have to read sentences."""
+    alive = [{**member, "state": "alive"} for member in MEMBERS]
+    cluster = {**STATUS["cluster"], "members": alive}
+    node.answers |= {"status": {**STATUS, "cluster": cluster}}
+    node.answers |= {"cluster_remove": None, "cluster_transfer": None}
+    assert json.loads(run("cluster", "remove", "n2", "--json").out) == {"removed": "n2"}
+    assert json.loads(run("cluster", "leave", "--json").out) == {"left": "n1"}
+    assert json.loads(run("cluster", "transfer", "--json").out) == {"leader": "n2"}
+
+
 def test_transfer_needs_somebody_else(node, run):
     """A cluster of one would wait for a leader that cannot be."""
     node.answers["status"] = STATUS  # n2 is lost
     ran = run("cluster", "transfer")
     assert (ran.code, ran.out) == (1, "")
-    assert "no other member is alive" in ran.err
+    assert "no other member that votes is alive" in ran.err

@@ -22,6 +22,7 @@ def test_status_shows_members_log_and_queues(node, run):
         "cluster default (c0ffee)",
         "leader n1",
         "term 3",
+        "as of 4.2 s ago, no leader heard since",
         "commit index 9",
         "log length 4",
         "n1 127.0.0.1:1 leader alive 9",

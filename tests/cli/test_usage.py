@@ -39,7 +39,7 @@ def test_the_promised_commands_are_there():
         (name,)
         for name in (
             "start", "status", "stats", "queues", "jobs", "pause", "resume", "retry", "cancel",
-            "cluster", "check", "bench",
+            "cluster", "certs", "check", "bench",
         )
     }  # fmt: skip
     assert {path[1] for path in PATHS if len(path) == 2} == {
@@ -47,6 +47,9 @@ def test_the_promised_commands_are_there():
         "remove",
         "leave",
         "transfer",
+        "init",
+        "node",
+        "client",
     }
 
 
@@ -74,7 +77,7 @@ def test_start_has_an_option_for_every_setting(run):
         assert setting.sentence in text
 
 
-@pytest.mark.parametrize("arguments", [(), ("cluster",)])
+@pytest.mark.parametrize("arguments", [(), ("cluster",), ("certs",)])
 def test_no_command_shows_the_help(arguments, run):
     """Someone who types the bare name would be left with an error."""
     ran = run(*arguments)
@@ -105,6 +108,7 @@ def test_version(run):
         (["status", "--timeout", "soon"], "--timeout"),
         (["status", "--url", "http://example.org"], "http://example.org"),
         (["status", "--secret-file", "/nowhere"], "/nowhere"),
+        (["status", "--tls-cert", "/nowhere"], "--tls-key"),
         (["jobs", "--limit", "0"], "--limit"),
         (["jobs", "--state", "lost"], "'lost'"),
         (["pause"], "QUEUE"),
@@ -113,6 +117,12 @@ def test_version(run):
         (["cancel"], "ID"),
         (["cluster", "remove"], "NAME"),
         (["cluster", "nope"], "nope"),
+        (["certs", "init"], "DIR"),
+        (["certs", "node", "n1"], "DIR"),
+        (["certs", "node", "../n1", "/nowhere"], "'../n1'"),
+        (["certs", "node", "n1", "/nowhere"], "/nowhere"),
+        (["certs", "client", "/nowhere", "--name", "a/b"], "'a/b'"),
+        (["certs", "client", "/nowhere", "--days", "0"], "--days"),
         (["check"], "--data-dir"),
         (["check", "--data-dir", "/nowhere"], "/nowhere"),
         (["bench", "--nodes", "0"], "--nodes"),
@@ -174,11 +184,14 @@ def test_the_options_that_name_a_node_reach_the_client(node, run, tmp_path):
     secret.write_text("s" * 32)
     secret.chmod(0o600)
     node.answers["status"] = STATUS
-    flags = ("--url", "exkiq://h:1", "--cluster", "blue", "--secret-file", str(secret))
+    files = [tmp_path / name for name in ("cert", "key", "ca")]
+    flags = ["--url", "exkiq://h:1", "--cluster", "blue", "--secret-file", str(secret)]
+    for file in files:
+        flags += [f"--tls-{file.name}", str(file)]
     assert run("status", *flags).code == 0
-    assert node.asked[0] == ("open", "exkiq://h:1", "blue", b"s" * 32)
+    assert node.asked[0] == ("open", "exkiq://h:1", "blue", b"s" * 32, tuple(files))
     assert run("status").code == 0
-    assert ("open", None, None, None) in node.asked
+    assert ("open", None, None, None, None) in node.asked
 
 
 def test_a_closed_pipe_is_no_traceback():

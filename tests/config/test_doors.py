@@ -10,6 +10,7 @@ import pytest
 from exkiq.config import default_name, from_command_line, from_keywords, is_loopback
 from exkiq.config.addresses import split_address
 from exkiq.errors import ConfigError
+from exkiq.wire.shared_secrets import secrets_in
 
 SECRET = "0123456789abcdef0123456789abcdef"
 OPEN = {"bind": "192.168.1.10:7000"}
@@ -112,6 +113,22 @@ def test_the_newline_of_an_editor_is_no_part_of_the_secret(secret_file):
     """Two nodes with the same secret, one written by an editor, would not know each other."""
     read = from_command_line({"secret_file": str(secret_file)}, {}).secret
     assert read == from_keywords({"secret": SECRET}, {}).secret == SECRET.encode()
+
+
+def test_several_secrets_one_a_line(secret_file):
+    """A secret could not be changed without stopping every node; a short one would be weak."""
+    secret_file.write_text(f"{SECRET}\n{SECRET[::-1]}\n")
+    read = from_command_line({"secret_file": str(secret_file)}, {}).secret
+    assert secrets_in(read) == (SECRET.encode(), SECRET[::-1].encode())
+    for text in (f"{SECRET}\nhunter2\n", f"hunter2\n{SECRET}\n", f"{SECRET}\n\n{SECRET}"):
+        secret_file.write_text(text)
+        (fault,) = faults_of({"secret_file": str(secret_file)})
+        assert "in line" in fault
+        assert "hunter2" not in fault
+    (fault,) = faults_of({}, {"EXKIQ_SECRET": "\n".join([SECRET] * 5)})
+    assert "at most 4" in fault
+    random = b"\x00\xff" * 20 + b"\n" + b"\x01" * 5
+    assert secrets_in(random) == (random,), "random bytes with a newline in them are one secret"
 
 
 def test_two_secrets_are_refused(secret_file):

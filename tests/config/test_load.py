@@ -34,6 +34,7 @@ SAMPLES = {
     "insecure": ("1", "true", True),
     "drain_timeout": ("0.5", "0.5", 0.5),
     "node_timeout": ("3", "3", 3.0),
+    "replace_after": ("60", "60", 60.0),
     "join_wait": ("0", "0", 0.0),
     "leave_on_stop": ("on", "true", True),
     "log_level": ("debug", '"debug"', "DEBUG"),
@@ -65,7 +66,8 @@ def test_a_setting_is_read_from_each_place(name, tmp_path):
 
 def test_the_samples_cover_every_setting():
     """A new setting would go untested."""
-    assert {setting.name for setting in SETTINGS} == {*SAMPLES, "secret", "secret_file"}
+    elsewhere = {"secret", "secret_file", "tls_cert", "tls_key", "tls_ca"}  # see test_doors
+    assert {setting.name for setting in SETTINGS} == {*SAMPLES, *elsewhere}
 
 
 @pytest.mark.parametrize("name", sorted({*SAMPLES} - {"app", "data_dir", "memory"}))
@@ -79,7 +81,8 @@ def test_flags_before_environment_before_file(name, tmp_path):
         "name": "z", "cluster": "z", "bind": "127.0.0.1:9", "interfaces": ["127.0.0.9"],
         "peers": ["z:9"], "mdns": True, "bootstrap_expect": "2", "queues": "z:9",
         "processes": "9", "concurrency": "9", "insecure": False, "drain_timeout": "9",
-        "node_timeout": "9", "join_wait": "9", "leave_on_stop": False, "log_level": "ERROR",
+        "node_timeout": "9", "replace_after": "9", "join_wait": "9", "leave_on_stop": False,
+        "log_level": "ERROR",
     }[name]  # fmt: skip
     winner = getattr(from_command_line({name: other}, environ, file), name)
     assert winner == getattr(from_command_line({name: other}, {}), name) != value

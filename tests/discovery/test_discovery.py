@@ -10,6 +10,7 @@ import pytest
 
 from exkiq.clock import SystemClock
 from exkiq.discovery import Discovery, Facts, Member, Membership, MemoryFoundingStore, Search
+from exkiq.discovery.founding import LOOK_MS
 
 
 @dataclass
@@ -134,6 +135,22 @@ def test_alone_settles_at_once() -> None:
     found, took = asyncio.run(scenario())
     assert found[0].is_founder
     assert took < 0.1
+
+
+def test_who_names_peers_and_no_patience_gives_them_time_all_the_same() -> None:
+    """Broken: `--peer` with `--join-wait 0` silently founds a second cluster beside the first."""
+    own = Member("n", "127.0.0.1:1", "1")
+    assert Search(own=own, join_wait=0, peers=("127.0.0.1:2",)).look_ms == LOOK_MS
+    assert Search(own=own, join_wait=3, peers=("127.0.0.1:2",)).look_ms == 3000
+    assert Search(own=own, join_wait=0, expect=3, peers=("127.0.0.1:2",)).look_ms == 0
+    assert Search(own=own, join_wait=3, mdns=False).look_ms == 0
+    assert Search(own=own, join_wait=0).look_ms == 0
+
+
+def test_a_cluster_of_its_own_beside_named_peers_is_loud(caplog: pytest.LogCaptureFixture) -> None:
+    """Broken: an operator with a wrong `--peer` believes that the node has joined."""
+    asyncio.run(settle(make("12", 1, {})[:1]))
+    assert "this node has a cluster of its own: no cluster answered at 127.0.0.1:2" in caplog.text
 
 
 def test_a_used_node_starts_with_what_it_saved() -> None:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from itertools import product
 
-from exkiq.discovery.island import Island, should_yield
+from exkiq.discovery.island import Island, island_of, should_yield
+from exkiq.wire.hello import Hello
 
 ISLANDS = [
     Island(cluster, cluster_id, members, has_held_jobs)
@@ -40,3 +41,11 @@ def test_an_unused_one_yields_to_a_used_one() -> None:
     assert should_yield(unused, Island("default", "b", 3, True))
     assert should_yield(unused, Island("default", "b", 1, True))
     assert not should_yield(unused, Island("other", "b", 3, True))
+
+
+def test_a_hello_tells_who_may_yield() -> None:
+    """Broken: of two islands none yields, or one that was used does."""
+    for island in ISLANDS:
+        told = island_of(Hello(island.role, "n", cluster=island.cluster, cluster_id="x"))
+        assert told.may_yield == island.may_yield
+        assert (told.cluster, told.cluster_id) == (island.cluster, "x")

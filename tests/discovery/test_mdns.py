@@ -6,6 +6,7 @@ import asyncio
 import logging
 
 import pytest
+from zeroconf import ServiceStateChange
 from zeroconf.asyncio import AsyncServiceInfo
 
 from exkiq.discovery.mdns import SERVICE, Announced, Mdns, make_tag, sightings_of
@@ -136,6 +137,39 @@ def test_another_secret_is_another_cluster() -> None:
     assert sightings_of(tagged, SECRET)
     assert sightings_of(tagged, b"another") == []
     assert sightings_of(tagged, None) == []
+
+
+def test_a_goodbye_is_nothing_to_hear() -> None:
+    """Broken: anybody on the network can make a cluster forget, or doubt, its members."""
+    seen: list[Sighting] = []
+    mdns = Mdns(
+        announced("b", "127.0.0.1:7001"),
+        interfaces=["127.0.0.1"],
+        secret=None,
+        on_sighting=seen.append,
+    )
+
+    class Cache:
+        cache = None
+
+    mdns._heard(Cache(), SERVICE, f"a.{SERVICE}", ServiceStateChange.Removed)  # type: ignore[arg-type]
+    assert seen == []
+
+
+def test_while_a_secret_is_replaced_both_are_heard() -> None:
+    """Broken: half-way through a rotation the nodes do not find each other."""
+    old, new = b"o" * 32, b"n" * 32
+    tagged = info(tag=make_tag("default", "a", 7000, old))
+    assert sightings_of(tagged, new + b"\n" + old)
+    assert sightings_of(tagged, new) == []
+    mdns = Mdns(
+        announced("a", "127.0.0.1:7000"),
+        interfaces=["127.0.0.1"],
+        secret=old + b"\n" + new,
+        on_sighting=lambda _: None,
+    )
+    assert sightings_of(mdns._service_info(), old)
+    assert sightings_of(mdns._service_info(), new) == []
 
 
 def test_the_announcement_gives_nothing_away() -> None:

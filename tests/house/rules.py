@@ -33,6 +33,7 @@ REAL_TIME_TESTS = (
     "cli",
     "cluster",
     "discovery",
+    "faults",
     "links",
     "pool",
     "readme",

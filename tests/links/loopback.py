@@ -11,6 +11,7 @@ from dataclasses import replace
 import pytest
 
 from exkiq.clock import SystemClock
+from exkiq.config.certificates import Certificates
 from exkiq.links import Link, Listener, Mesh, StrangerLimits, Timings, dial
 from exkiq.links.complaints import Complaints
 from exkiq.wire import Hello
@@ -42,6 +43,7 @@ class Peer:
         secret: bytes | None = SECRET,
         timings: Timings = CALM,
         limits: StrangerLimits | None = None,
+        certificates: Certificates | None = None,
         **fields: str,
     ) -> None:
         self.hello = Hello("member", name, f"run of {name}", f"life of {name}", **fields)
@@ -58,6 +60,7 @@ class Peer:
             "nonce": os.urandom,
             "complaints": complaints,
             "timings": timings,
+            "certificates": certificates,
             "on_stranger": lambda hello, error: self.strangers.append(hello),
         }
         self.mesh = Mesh(

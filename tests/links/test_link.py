@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 
 import pytest
@@ -69,6 +70,25 @@ def test_a_closed_link_sends_nothing_and_says_so_once(run):
         await until(lambda: not node.clients[0].is_open)
         assert box.messages == []
         assert box.reasons == ["enough"]
+        await node.stop()
+
+    run(work())
+
+
+def test_many_messages_to_a_peer_that_is_gone_are_not_complained_of(run, caplog):
+    """asyncio would fill the log of a user's program while its client turns to another node."""
+
+    async def work() -> None:
+        node, box = await Peer("n1").start(), Mailbox()
+        link = await dial_as(CLIENT, node.address, on_open=box.take)
+        node.clients[0]._transport.abort()
+        await asyncio.sleep(0)  # closed there, not yet seen here
+
+        for number in range(1_000):
+            link.send([number, "x" * 100])
+        await until(lambda: box.reasons)
+
+        assert [record for record in caplog.records if record.name == "asyncio"] == []
         await node.stop()
 
     run(work())

@@ -212,7 +212,7 @@ def test_a_drove_of_local_clients_all_get_in(run):
 
 def test_the_limits_by_address():
     """Eight strangers an address, more for this machine itself."""
-    strangers = Strangers(StrangerLimits())
+    strangers = Strangers(StrangerLimits(), lambda: 0.0)
     for number in range(8):
         assert strangers.admits("10.0.0.1")
         strangers.came(number, "10.0.0.1")

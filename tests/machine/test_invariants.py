@@ -5,20 +5,26 @@ from __future__ import annotations
 import pytest
 
 from exkiq.machine import Machine, State, check_invariants
+from exkiq.machine.lane import Lane
 from tests.machine.test_total import lively
 
+
+def to_the_end(lane: Lane) -> None:
+    record = lane.first()
+    lane.remove(record)
+    lane.append(record)
+
+
 DAMAGE = {
-    "a job in no place": lambda m: m.queues["mail"].lanes[0].popitem(),
-    "a job that is not in jobs": lambda m: m.jobs.pop("b"),
+    "a job in no place": lambda m: m.queues["mail"].lanes[0].remove(m.jobs["b"]),
+    "a job that is not in jobs": lambda m: m.jobs.remove(m.jobs["b"]),
     "a job in two places": lambda m: m.failed.update(b=m.jobs["b"]),
-    "a job under another id": lambda m: m.jobs.update(z=m.jobs["b"]),
+    "a job under another id": lambda m: m.jobs._shards[0].update(z=m.jobs["b"]),
     "another state": lambda m: setattr(m.jobs["b"], "state", State.RUNNING),
     "an end without a time": lambda m: setattr(m.jobs["done"], "completed_ms", 0),
     "a time without an end": lambda m: setattr(m.jobs["b"], "completed_ms", 5),
-    "a lane out of order": lambda m: m.queues["mail"].lanes[0].move_to_end("b"),
-    "later out of order": lambda m: m.queues["mail"].later.update(
-        retry=m.queues["mail"].later.pop("retry")
-    ),
+    "a lane out of order": lambda m: to_the_end(m.queues["mail"].lanes[0]),
+    "later out of order": lambda m: to_the_end(m.queues["mail"].later),
     "a wrong count": lambda m: setattr(m.queues["mail"], "queued", 0),
     "a wrong count of failed": lambda m: setattr(m.queues["mail"], "failed", 0),
     "a wrong total": lambda m: setattr(m.totals, "enqueued_total", 1),

@@ -4,7 +4,15 @@ from __future__ import annotations
 
 import pytest
 
-from exkiq.machine import Member, MemberChange, Refused, commands, limits
+from exkiq.machine import (
+    Machine,
+    Member,
+    MemberChange,
+    Refused,
+    commands,
+    encode_snapshot,
+    limits,
+)
 from tests.machine.driver import MAIL, Driver
 
 
@@ -145,3 +153,20 @@ def test_a_cluster_is_founded_once():
     assert driver.found("two").kind == "ClusterMismatch"
     assert driver.machine.cluster_id == "one"
     assert driver.machine.members == {"n1": Member("n1", "a:1", "i1")}
+
+
+def test_a_vote_comes_and_goes_and_the_address_stays():
+    """A node that moved while it was promoted would be dialled where nobody is."""
+    driver = Driver()
+    machine = driver.machine
+    machine.apply_member(1, MemberChange("admit", "n1", "a:1", "i1"))
+    assert machine.members["n1"] == Member("n1", "a:1", "i1", "non-voter")
+    machine.members["n1"] = Member("n1", "b:2", "i1", "non-voter")  # as ADDRESS does
+    machine.apply_member(2, MemberChange("promote", "n1", "a:1", "i1"))
+    assert machine.members["n1"] == Member("n1", "b:2", "i1", "voter")
+    machine.apply_member(3, MemberChange("demote", "n1", "a:1", "i1"))
+    assert machine.members["n1"] == Member("n1", "b:2", "i1", "non-voter")
+    again = Machine.restore(encode_snapshot(machine.capture()))
+    assert again.members == machine.members
+    machine.apply_member(4, MemberChange("dismiss", "n1"))
+    assert machine.members == {}

@@ -60,8 +60,8 @@ def content(machine: Machine) -> list[object]:
 
 
 def msgpack_chunks(data: bytes) -> list[list[object]]:
-    chunks, position = [], 50
-    while position < len(data):
+    chunks, position = [], 10
+    while position < len(data) - 36:
         length = int.from_bytes(data[position : position + 4], "big")
         chunks.append(msgpack.unpackb(data[position + 4 : position + 4 + length]))
         position += 4 + length

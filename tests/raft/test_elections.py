@@ -80,3 +80,55 @@ def test_killed_leaders_are_followed_quickly() -> None:
             gaps.append(w.clock.seconds - start)
     assert sorted(gaps)[10] < 0.3, gaps
     assert max(gaps) < 1.5, gaps
+
+
+def test_a_leader_that_was_cut_off_neither_campaigns_nor_deposes_anybody() -> None:
+    """Its patience is long over when it steps down: it would raise the term all the time."""
+    with world() as w:
+        three(w)
+        old = w.leader()
+        w.isolate(old.name)
+        term = old.replica.term
+        w.run(4.0)
+        assert (old.replica.is_leader, old.replica.term) == (False, term)
+        new = w.leader()
+        w.heal()
+        w.run(1.0)
+        assert (new.replica.is_leader, old.replica.term) == (True, new.replica.term)
+        assert new.replica.term == term + 1
+
+
+def test_a_member_that_was_stopped_reads_before_it_asks_for_votes() -> None:
+    """After each pause of a process, or of its machine, there would be an election."""
+    with world() as w:
+        three(w)
+        leader = w.leader()
+        paused = next(m for m in w.members.values() if m is not leader)
+        w.run(0.5)
+        w.sent.clear()
+        paused.replica._last_turn -= 2.0  # so long it had no turn, and now it has one
+        paused.replica._engine.set_election(w.clock.seconds - 1.5)
+        paused.replica._turn()
+        w.run(1.0)
+        assert not [m for _, _, m in w.sent if m[0] == 1 and m[1]["type"] == "pre_vote"]
+        assert leader.replica.is_leader
+
+
+def test_how_old_an_answer_may_be() -> None:
+    """Who reads from a node that is cut off would take old news for new."""
+    with world() as w:
+        lonely = w.start("n0", ("n0", "n9"))
+        w.run(1.0)
+        assert lonely.replica.standing.age_ms is None
+        w.kill("n0")
+        three(w)
+        leader = w.leader()
+        w.run(0.5)
+        follower = next(m for m in w.members.values() if m is not leader)
+        assert leader.replica.standing.age_ms < 100
+        assert follower.replica.standing.age_ms < 100
+        w.isolate(follower.name)
+        w.isolate(leader.name)
+        w.run(2.0)
+        assert 1900 < follower.replica.standing.age_ms < 2100
+        assert 1100 < leader.replica.standing.age_ms < 2000  # it takes a while to notice

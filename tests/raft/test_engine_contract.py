@@ -19,6 +19,7 @@ from pysyncobj.version import VERSION
 from exkiq.machine import Machine, MemberChange
 from exkiq.raft.engine import Engine
 from exkiq.raft.journal import Journal
+from exkiq.raft.membership import Roles
 from exkiq.raft.snapshot import SnapshotStore
 from exkiq.raft.transport import EngineTransport
 from tests.raft.world import World, enqueue_op, run_at_once, world
@@ -59,6 +60,9 @@ def test_the_package_is_the_one_that_was_read() -> None:
     [
         "_SyncObj__doApplyCommand",
         "_SyncObj__parseChangeClusterRequest",
+        "_SyncObj__doChangeCluster",
+        "_SyncObj__updateClusterConfiguration",
+        "_SyncObj__connectedToAnyone",
         "_SyncObj__applyLogEntries",
         "_checkCommandsToApply",
         "_isLeader",
@@ -74,8 +78,11 @@ def test_the_private_attributes_exist(tmp_path: Path) -> None:
         engine = w.start("n1", ("n1",)).replica._engine
         w.run(1.0)
         names = ("raftLog", "commandsQueue", "noopIDx", "otherNodes", "raftElectionDeadline")
-        for name in (*names, "raftCommitIndex"):
+        lists = ("readonlyNodes", "raftNextIndex", "raftMatchIndex", "transport")
+        for name in (*names, *lists, "raftCommitIndex"):
             assert hasattr(engine, f"_SyncObj__{name}"), name
+        engine.append(b"\x00")
+        assert engine._SyncObj__commandsQueue._FastQueue__queue, "where commands wait"
 
 
 def test_the_package_is_left_as_it_was() -> None:
@@ -213,8 +220,11 @@ def test_engines_built_at_once_on_threads_have_their_own_parts() -> None:
         for _ in range(20):
             journal = Journal(None)
             snapshots = SnapshotStore(None, journal, Machine, lambda _: None, run_at_once, float)
-            transport = EngineTransport(lambda *_: True, float, None)  # type: ignore[arg-type]
-            engine = Engine(name, [], journal, snapshots, transport, lambda *_: None, lambda: None)
+            transport = EngineTransport(lambda *_: True, float, None, snapshots)  # type: ignore[arg-type]
+            roles = Roles(frozenset({name}))
+            engine = Engine(
+                name, roles, journal, snapshots, transport, lambda *_: None, lambda: None
+            )
             with_own.append(engine._SyncObj__raftLog is journal)
             journal.close()
         return all(with_own)

@@ -24,6 +24,7 @@ class Me:
     term: int = 9
     has_leader: bool = True
     voters: frozenset[str] = VOTERS
+    followers: frozenset[str] = VOTERS
 
     @property
     def last_index(self) -> int:
@@ -133,7 +134,17 @@ def test_one_vote_a_voter_and_term() -> None:
     assert guard.admit("n2", vote, me).deliver is None
     assert guard.admit("n3", vote, me).deliver is not None
     assert guard.admit("n9", vote, me).deliver is None
+    assert guard.admit("n2", {**vote, "term": 10}, me).deliver is None
+    me.term = 10
     assert guard.admit("n2", {**vote, "term": 10}, me).deliver is not None
+
+
+def test_votes_of_other_terms_leave_nothing_behind() -> None:
+    """A peer that sends one for each number there is would fill the memory."""
+    guard, me = Guard(), Me([1])
+    for term in range(1000, 0, -1):
+        guard.admit("n2", {"type": "response_vote", "term": term}, me)
+    assert guard.votes == {(9, "n2")}
 
 
 def test_who_is_no_voter_deposes_no_leader() -> None:
@@ -146,15 +157,30 @@ def test_who_is_no_voter_deposes_no_leader() -> None:
 
 def test_an_answer_of_an_older_term_counts_for_nothing() -> None:
     """It vouches for entries that this term may have replaced."""
-    assert Guard().admit("n2", answer(term=8, reset=False), Me([1])).deliver is None
-    assert Guard().admit("n2", answer(term=9, reset=False), Me([1])).deliver is not None
-    assert Guard().admit("n9", answer(term=9, reset=False), Me([1])).deliver is None
+    assert Guard().admit("n2", answer(term=8, reset=False), Me([1, 1])).deliver is None
+    assert Guard().admit("n2", answer(term=9, reset=False), Me([1, 1])).deliver is not None
+    assert Guard().admit("n9", answer(term=9, reset=False), Me([1, 1])).deliver is None
 
 
 def test_an_answer_of_a_newer_term_makes_us_step_down() -> None:
     message = Guard().admit("n2", answer(term=12), Me([1])).deliver
     assert message is not None
     assert (message["type"], message["term"], message["last_log_index"]) == ("request_vote", 12, 0)
+
+
+def test_an_answer_behind_the_end_of_our_log_vouches_for_nothing() -> None:
+    """Entries to come would count as stored by a follower that has not seen them."""
+    me = Me([1, 1])
+    assert Guard().admit("n2", answer(reset=False), me).deliver is not None
+    far = {**answer(reset=False), "next_node_idx": 4}
+    assert Guard().admit("n2", far, me).deliver is None
+
+
+def test_a_refusal_rewinds_to_a_place_in_our_log() -> None:
+    """The engine would send from a place that is not there, and the follower would hang up."""
+    refusal = Guard().admit("n2", {**answer(), "next_node_idx": 9}, Me([1, 1])).deliver
+    assert refusal is not None
+    assert refusal["next_node_idx"] == 3
 
 
 def test_a_leader_of_an_older_term_is_told_ours() -> None:

@@ -280,3 +280,25 @@ def test_an_entry_that_no_leader_makes_is_refused(entry: list[Any]) -> None:
         }
         with pytest.raises(RemoteWireError):
             member.replica.receive("n2", [1, message])
+
+
+def test_the_file_of_the_log_grows_no_more_than_what_is_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A log that is compacted again and again would fill the disk all the same."""
+    monkeypatch.setattr(journal, "KEPT_ENTRIES", 10)
+    path = tmp_path / "journal"
+    made = Journal(path)
+    sizes = []
+    for _ in range(12):
+        for _ in range(200):
+            made.add(b"\x00" * 4000, made.last_index + 1, 1)
+        made.commit()
+        made.deleteEntriesTo(len(made) - 2)
+        for _ in range(4):
+            made.setCurrentTerm(1, None)
+        assert len(made) < 20
+        sizes.append(path.stat().st_size)
+    made.close()
+    assert max(sizes[4:]) <= 2 * 200 * 4000 * 1.2, sizes
+    assert max(sizes[8:]) <= max(sizes[4:8]), sizes

@@ -10,7 +10,8 @@ import pytest
 from pysyncobj.config import SERIALIZER_STATE
 
 from exkiq.machine import MemberChange
-from exkiq.raft import snapshot
+from exkiq.raft import chunks, snapshot
+from exkiq.raft.chunks import Chunk, Incoming
 from exkiq.raft.membership import encode_change
 from exkiq.raft.pieces import PIECES_ON_THE_WAY_MAX
 from tests.raft.test_hazards_log import THREE, many, three
@@ -50,9 +51,9 @@ def test_a_snapshot_of_what_the_log_holds_is_not_loaded(tmp_path: Path) -> None:
         last = follower.journal.last_index
         follower.replica.machine.index = 3  # it has the entries, and is told late of the commit
         follower.journal._commit_index = 3
-        follower.replica.snapshots.setTransmissionData((data, True, True))
+        follower.replica.snapshots.setTransmissionData((data, 0, True, data[8:16]))
         assert follower.journal.last_index == last
-        assert not follower.replica.snapshots.setTransmissionData((data, True, True))
+        assert not follower.replica.snapshots.setTransmissionData((data, 0, True, data[8:16]))
         follower.replica.machine.index = last
 
 
@@ -65,7 +66,7 @@ def test_an_older_snapshot_is_not_loaded(tmp_path: Path) -> None:
         member = w.start(laggard, THREE, tmp_path / laggard)
         w.run(2.0)
         assert len(member.replica.machine.jobs) == 40
-        assert not member.replica.snapshots.setTransmissionData((data, True, True))
+        assert not member.replica.snapshots.setTransmissionData((data, 0, True, data[8:16]))
 
 
 def test_a_listener_that_fails_while_a_snapshot_is_loaded_stops_the_node(tmp_path: Path) -> None:
@@ -158,7 +159,7 @@ def test_no_more_of_a_snapshot_is_sent_than_the_peer_takes(
     with world() as w:
         _, laggard = with_laggard(w, tmp_path)
         data = (tmp_path / w.leader().name / "snapshot").read_bytes()
-        monkeypatch.setattr(snapshot, "CHUNK_BYTES", -(-len(data) // count))
+        monkeypatch.setattr(chunks, "CHUNK_BYTES", -(-len(data) // count))
         on_the_way, most, total = 0, 0, 0
         send = w.send
 
@@ -187,7 +188,7 @@ def test_lost_pieces_of_a_snapshot_are_not_waited_for(
     """The peer would be hidden from the engine for ever."""
     with world() as w:
         _, laggard = with_laggard(w, tmp_path)
-        monkeypatch.setattr(snapshot, "CHUNK_BYTES", 50)
+        monkeypatch.setattr(chunks, "CHUNK_BYTES", 50)
         lost: list[int] = []
 
         def lose(_: str, to: str, message: list[Any]) -> list[Any] | None:
@@ -235,7 +236,7 @@ def test_the_log_is_trimmed_only_when_the_snapshot_is_in_its_place(
         leader = w.leader()
         many(w, leader, range(10))
         done: list[str] = []
-        for name in ("_write_durably", "_sync_folder"):
+        for name in ("write", "sync_folder"):
             original = getattr(snapshot, name)
             monkeypatch.setattr(
                 snapshot, name, lambda *a, n=name, o=original: (o(*a), done.append(n))
@@ -250,7 +251,7 @@ def test_the_log_is_trimmed_only_when_the_snapshot_is_in_its_place(
         monkeypatch.setattr(member.journal, "deleteEntriesTo", trimmed)
         leader.replica._engine.forceLogCompaction()
         w.run(0.3)
-        assert done == ["_write_durably", "_sync_folder", "trim"]
+        assert done == ["write", "sync_folder", "trim"]
 
 
 def test_a_good_snapshot_stays_until_the_next_is_whole(tmp_path: Path) -> None:
@@ -274,3 +275,110 @@ def test_a_good_snapshot_stays_until_the_next_is_whole(tmp_path: Path) -> None:
         again = w.start("n1", ("n1",), tmp_path)
         w.leader()
         assert len(again.replica.machine.jobs) == 9
+
+
+def chunked(data: bytes, size: int, name: bytes) -> list[Chunk]:
+    return [
+        (data[at : at + size], at, at + size >= len(data), name) for at in range(0, len(data), size)
+    ]
+
+
+def taken(chunks_of_any: list[Chunk]) -> list[bytes]:
+    incoming = Incoming()
+    return [whole for chunk in chunks_of_any if (whole := incoming.take(chunk)) is not None]
+
+
+def test_chunks_of_two_snapshots_never_make_one() -> None:
+    """A new leader's go on where the old one's stopped: all of it would be sent for nothing."""
+    old, new = chunked(b"a" * 10, 3, b"old"), chunked(b"b" * 10, 3, b"new")
+    assert taken(old) == [b"a" * 10]
+    assert taken(old[:2] + new[2:]) == []
+    assert taken(old[:2] + new) == [b"b" * 10]
+    assert taken(old[:2] + old[3:]) == []
+    assert taken(old[:2] + old[1:]) == []
+    assert taken(old[1:]) == []
+    assert taken(old[:2] + new[2:] + old) == [b"a" * 10]
+
+
+def test_what_a_peer_sends_of_a_snapshot_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(chunks, "RECEIVED_BYTES_MAX", 10)
+    assert taken(chunked(b"a" * 10, 3, b"")) == [b"a" * 10]
+    assert taken(chunked(b"a" * 11, 3, b"")) == []
+
+
+@pytest.mark.parametrize("in_memory", [True, False])
+def test_a_chunk_tells_its_place_and_its_snapshot(
+    tmp_path: Path, in_memory: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(chunks, "CHUNK_BYTES", 7)
+    data = bytes(range(40))
+    (tmp_path / "snapshot").write_bytes(data)
+    with (tmp_path / "snapshot").open("rb") as file:
+        source = data if in_memory else file
+        made = [chunks.chunk_of(source, offset) for offset in range(0, 40, 7)]
+    assert made == chunked(data, 7, data[8:16])
+
+
+def test_a_snapshot_of_our_own_never_comes_on_top_of_a_newer_one(tmp_path: Path) -> None:
+    """The log begins after it: the node could not be started any more."""
+    with world() as w:
+        three(w, tmp_path)
+        leader = w.leader()
+        follower = next(m for m in w.members.values() if m is not leader)
+        many(w, leader, range(10))
+        w.run(0.2)
+        store = follower.replica.snapshots
+        work, waiting = store._work, []
+
+        def later(function: Any) -> Future[Any]:
+            waiting.append((function, Future()))
+            return waiting[-1][1]
+
+        store._work = later
+        follower.replica._engine.forceLogCompaction()
+        w.run_until(lambda: bool(waiting))
+        store._work = work
+        w.isolate(follower.name)
+        many(w, leader, range(10, 40))
+        leader.replica._engine.forceLogCompaction()
+        w.run(0.5)
+        w.heal()
+        w.run_until(lambda: len(follower.replica.machine.jobs) == 40)
+        function, future = waiting[0]
+        future.set_result(function())
+        w.run(0.5)
+        w.kill(follower.name)
+        again = w.start(follower.name, THREE, tmp_path / follower.name)
+        w.run(2.0)
+        assert len(again.replica.machine.jobs) == 40
+        assert w.settled()
+
+
+def test_without_a_snapshot_to_send_the_leader_says_so_now_and_then() -> None:
+    """The engine would say it tens of thousands of times a second, to one laggard."""
+    with world() as w:
+        leader, laggard = with_laggard(w, None)
+        leader.replica.snapshots._in_memory = None
+        w.start(laggard, THREE)
+        w.run(0.1)
+        w.sent.clear()
+        w.run(2.0)
+        assert leader.replica.is_leader
+        assert 0 < len(pieces(w, laggard)) < 200  # a turn is every 25 ms
+
+
+def test_a_follower_a_little_behind_is_sent_entries_and_no_snapshot() -> None:
+    """Each compaction would cost a slow follower the whole state again, and it stays behind."""
+    with world(kept_entries=50) as w:
+        three(w)
+        leader = w.leader()
+        slow = next(name for name in THREE if name != leader.name)
+        for first in range(0, 90, 30):
+            w.isolate(slow)
+            many(w, leader, range(first, first + 30))
+            leader.replica._engine.forceLogCompaction()
+            w.run(0.3)
+            w.heal()
+            w.run_until(w.settled)
+        assert leader.journal.first_index > 30
+        assert pieces(w, slow) == []

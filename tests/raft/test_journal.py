@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from exkiq.errors import DataError
+from exkiq.raft import journal as journal_module
 from exkiq.raft.journal import Journal, JournalError
 
 
@@ -52,8 +53,11 @@ def test_the_commit_index_takes_unwritten_entries_to_the_disk_first(tmp_path: Pa
     again.close()
 
 
-def test_a_trim_past_the_end_keeps_two_entries(tmp_path: Path) -> None:
+def test_a_trim_past_the_end_keeps_two_entries(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The engine reads the first two entries without asking and would fail for ever."""
+    monkeypatch.setattr(journal_module, "KEPT_ENTRIES", 0)
     journal = filled(tmp_path / "journal")
     journal.deleteEntriesTo(50)
     assert [entry[1] for entry in journal[:]] == [9, 10]
@@ -132,6 +136,12 @@ def test_the_file_equals_the_memory_after_any_history(
 ) -> None:
     """What is read after a restart must be what the engine had when it committed."""
     path = tmp_path_factory.mktemp("journal") / "journal"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(journal_module, "KEPT_ENTRIES", 3)
+        _check_history(path, history)
+
+
+def _check_history(path: Path, history: list[tuple[str, int]]) -> None:
     journal = Journal(path)
     journal.add(b"first", 1, 0)
     for verb, number in history:

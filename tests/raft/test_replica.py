@@ -219,9 +219,9 @@ def test_a_damaged_snapshot_on_the_way_is_not_used(tmp_path: Path) -> None:
         def damage(sender: str, to: str, message: list) -> list:  # type: ignore[type-arg]
             body = message[1]
             if to == laggard and isinstance(body, dict) and body.get("serialized") and not damaged:
-                data, first, last = body["serialized"]
+                data, *place = body["serialized"]
                 damaged.append(len(data))
-                body["serialized"] = [data[:-1] + bytes([data[-1] ^ 1]), first, last]
+                body["serialized"] = [data[:-1] + bytes([data[-1] ^ 1]), *place]
             return message
 
         w.filter = damage

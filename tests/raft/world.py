@@ -19,7 +19,7 @@ import msgpack
 from pysyncobj import syncobj
 
 from exkiq.machine import Applied, MemberChange, Spec, commands
-from exkiq.raft import Journal, Replica, ReplicaSettings
+from exkiq.raft import Journal, Replica, ReplicaSettings, journal
 
 CREEP = 0.00002  # with a frozen clock two loops of the engine never end
 
@@ -243,15 +243,19 @@ def enqueue_op(number: int, size: int = 10) -> bytes:
 
 
 @contextmanager
-def world(seed: int = 0) -> Iterator[World]:
-    """A world whose clock and chance are the engine's while it lasts."""
+def world(seed: int = 0, kept_entries: int = 0) -> Iterator[World]:
+    """A world whose clock and chance are the engine's while it lasts.
+
+    Without kept entries a snapshot leaves nothing of the log that it holds.
+    """
     made = World(seed)
-    before = syncobj.monotonicTime, syncobj.random
+    before = syncobj.monotonicTime, syncobj.random, journal.KEPT_ENTRIES
     syncobj.monotonicTime, syncobj.random = made.clock.monotonic, made.random
+    journal.KEPT_ENTRIES = kept_entries
     try:
         yield made
     finally:
-        syncobj.monotonicTime, syncobj.random = before
+        syncobj.monotonicTime, syncobj.random, journal.KEPT_ENTRIES = before
         for member in made.members.values():
             member.replica.stop()
 

@@ -90,6 +90,7 @@ def test_the_settings_are_accepted(block, monkeypatch, tmp_path):
         monkeypatch.delenv(variable)
     Path("exkiq.secret").write_text("0123456789abcdef" * 4)
     Path("exkiq.secret").chmod(0o600)
+    assert main(["certs", "init", "certs"]) == main(["certs", "node", "n1", "certs"]) == 0
     for command in block.commands:
         assert main(shlex.split(command)[1:]) == 0
     assert len(started) == len(block.commands)

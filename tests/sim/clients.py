@@ -10,7 +10,7 @@ from typing import Any
 from exkiq.errors import ExkiqError, NoQuorum, Unavailable
 from exkiq.machine import Spec, commands
 from exkiq.machine.outcomes import Refused
-from tests.sim.clock import Scheduler
+from tests.sim.clock import WALL_MS, Scheduler
 from tests.sim.node import SimNode
 
 PATIENCE = 2.0  # of one attempt
@@ -47,9 +47,13 @@ class Load:
             "unique": 2,
             "delayed": 3,
             "cancel": 2,
+            "at": 1,
             "pause": 0.5,
             "retry": 0.5,
+            "retry_all": 0.3,
+            "delete": 0.3,
             "clear": 0.1,
+            "declare": 0.1,
         }
     )
 
@@ -63,9 +67,9 @@ class Clients:
         chance: Random,
         load: Load,
         nodes: Callable[[], dict[str, SimNode]],
-        names: tuple[str, ...],
+        names: list[str],
         delay: float,
-        told: Callable[[Command, str], None],
+        told: Callable[[Command, Any], None],
     ) -> None:
         self.commands: list[Command] = []
         self.is_open = True
@@ -107,6 +111,12 @@ class Clients:
     def _delayed(self) -> None:
         self._enqueue("delayed", 1, delay_ms=self._chance.randint(1, 1500))
 
+    def _at(self) -> None:
+        """A point in time, by the client's own clock."""
+        ahead = self._chance.randint(-500, 1500)
+        when = WALL_MS + int(self._scheduler.now * 1000) + ahead
+        self._enqueue("at", 1, run_at_ms=when)
+
     def _unique(self) -> None:
         is_again = self._ids and self._chance.random() < 0.5
         ids = [self._chance.choice(self._ids)] if is_again else None
@@ -139,7 +149,23 @@ class Clients:
         self._ask("resume", lambda pid: commands.resume(pid, queue), [])
 
     def _retry(self) -> None:
-        self._ask("retry", commands.retry, [])
+        ids = self._lately()
+        self._ask("retry", lambda pid: commands.retry(pid, ids), [])
+
+    def _retry_all(self) -> None:
+        queue = self._chance.choice((None, "mail", "default"))
+        self._ask("retry_all", lambda pid: commands.retry(pid, None, queue), [])
+
+    def _delete(self) -> None:
+        ids, queue = self._chance.choice(((self._lately(), None), (None, "mail")))
+        self._ask("delete", lambda pid: commands.delete(pid, ids, queue), [])
+
+    def _lately(self) -> list[str]:
+        return [self._chance.choice(self._ids[-40:]) for _ in range(10)] if self._ids else ["none"]
+
+    def _declare(self) -> None:
+        names = ["mail", self._chance.choice(("later", "never"))]
+        self._ask("declare", lambda pid: commands.declare(pid, names), [])
 
     def _clear(self) -> None:
         self._ask("clear", lambda pid: commands.clear(pid, "mail"), [])
@@ -181,7 +207,7 @@ class Clients:
         """The check counts what the node says, also when the client never hears it."""
         if not isinstance(outcome, ExkiqError | Refused):
             command.is_acknowledged = True
-            self._told(command, "acknowledged")
+            self._told(command, outcome)
 
     def _outcome(self, command: Command, outcome: Any) -> None:
         if isinstance(outcome, NoQuorum | Unavailable) and not command.maybe_done:

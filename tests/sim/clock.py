@@ -7,8 +7,9 @@ busy waits for it, in its order.
 
 from __future__ import annotations
 
-import heapq
+from collections import deque
 from collections.abc import Callable
+from heapq import heappop, heappush
 from typing import Any
 
 CREEP = 0.00002  # with a frozen clock two loops of the engine never end
@@ -46,7 +47,7 @@ class Scheduler:
     def at(self, due: float, host: Host | None, act: Callable[..., None], *args: Any) -> Handle:
         self._count += 1
         handle = Handle()
-        heapq.heappush(self._queue, (due, self._count, host, handle, act, args))
+        heappush(self._queue, (due, self._count, host, handle, act, args))
         return handle
 
     def after(self, delay: float, act: Callable[..., None], *args: Any) -> Handle:
@@ -56,21 +57,41 @@ class Scheduler:
     def run_until(self, end: float) -> None:
         queue = self._queue
         while queue and queue[0][0] <= end:
-            due, _, host, handle, act, args = heapq.heappop(queue)
-            self.now = max(self.now, due)
+            due, _, host, handle, act, args = heappop(queue)
+            if due > self.now:
+                self.now = due
             if handle.is_cancelled or (host is not None and not host.is_alive):
                 continue
             if host is None:
                 act(*args)
-                continue
-            free = max(host.paused_until, host.local - BUSY)
-            if free > self.now:
-                self._count += 1
-                heapq.heappush(queue, (free, self._count, host, handle, act, args))
-                continue
-            self.events += 1
-            self.run_as(host, act, *args)
+            elif host.backlog or host.free_at > self.now:
+                self._put_off(host, handle, act, args)
+            else:
+                self.events += 1
+                self.run_as(host, act, *args)
         self.now = max(self.now, end)
+
+    def _put_off(self, host: Host, handle: Handle, act: Callable[..., None], args: Any) -> None:
+        """What is due while the host is paused or busy waits in its order."""
+        if not host.backlog:
+            self.catch_up_at(host, host.free_at)
+        host.backlog.append((handle, act, args))
+
+    def catch_up_at(self, host: Host, due: float) -> None:
+        host.catching_up.cancel()
+        host.catching_up = self.at(due, None, self._catch_up, host)
+
+    def _catch_up(self, host: Host) -> None:
+        """The host works off what waited, until it is busy again."""
+        backlog = host.backlog
+        while backlog and host.is_alive:
+            if host.free_at > self.now:
+                self.catch_up_at(host, host.free_at)
+                return
+            handle, act, args = backlog.popleft()
+            if not handle.is_cancelled:
+                self.events += 1
+                self.run_as(host, act, *args)
 
     def run_as(self, host: Host, act: Callable[..., None], *args: Any) -> None:
         host.local = max(host.local, self.now)
@@ -86,7 +107,11 @@ class Scheduler:
 
     def monotonic(self) -> float:
         """The engine's clock: that of the host whose turn it is."""
-        return self.now if self.host is None else self.host.monotonic()
+        host = self.host
+        if host is None:
+            return self.now
+        host.local += CREEP
+        return host._boot + host.local * host.rate
 
 
 class Host:
@@ -95,25 +120,39 @@ class Host:
     def __init__(self, scheduler: Scheduler, name: str, life: int, wall_step_ms: int) -> None:
         self.name, self.life = name, life
         self.wall_step_ms = wall_step_ms
+        self.rate = 1.0  # seconds on this host's clocks in a second of the world
         self.is_alive = True
         self.local = scheduler.now
         self.paused_until = 0.0
+        self.backlog: deque[tuple[Handle, Callable[..., None], Any]] = deque()
+        self.catching_up = Handle()
         self._scheduler = scheduler
         self._boot = 1000.0 * (life + 1)  # readings of two processes have nothing in common
+
+    @property
+    def free_at(self) -> float:
+        """When it may take the next event."""
+        return max(self.paused_until, self.local - BUSY)
+
+    def pause(self, until: float) -> None:
+        """Nothing runs before that time, which may also end a pause early."""
+        self.paused_until = until
+        if self.backlog:
+            self._scheduler.catch_up_at(self, self.free_at)
 
     # ---- a Clock -----------------------------------------------------------------------------
 
     def monotonic(self) -> float:
         self.local += CREEP
-        return self._boot + self.local
+        return self._boot + self.local * self.rate
 
     def now_ms(self) -> int:
-        return WALL_MS + self.wall_step_ms + int(self.local * 1000)
+        return WALL_MS + self.wall_step_ms + int(self.local * self.rate * 1000)
 
     # ---- a loop ------------------------------------------------------------------------------
 
     def call_later(self, delay: float, act: Callable[..., None], *args: Any) -> Handle:
-        return self._scheduler.at(self.local + delay, self, act, *args)
+        return self._scheduler.at(self.local + delay / self.rate, self, act, *args)
 
     def call_soon(self, act: Callable[..., None], *args: Any) -> Handle:
         return self._scheduler.at(self.local, self, act, *args)

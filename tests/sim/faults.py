@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from tests.sim.disk import SYNC_SECONDS
 
 if TYPE_CHECKING:
+    from tests.sim.node import SimNode
     from tests.sim.world import World
 
 
@@ -79,17 +80,71 @@ class Faults:
         self._until(seconds, lambda: self._world.pause(name, 0.0))
 
     def _step(self) -> None:
-        name, ms = self._leader_or_any(), self._chance.choice((-3_600_000, -700, 700, 5_000))
+        name = self._leader_or_any()
+        ms = self._chance.choice((-3_600_000, 3_600_000, -700, 700, 5_000))
         self._world.step(name, ms)
         self._until(self._while(), lambda: self._world.step(name, -ms))
 
+    def _stop(self) -> None:
+        """As SIGTERM: takes no more, gives the lead away, says that it is over."""
+        name = self._leader_or_any()
+        node = self._world.nodes.get(name)
+        if node is None or node.rooms is None:
+            return
+        self._on(node, node.rooms.session.stop_taking)
+        self._on(node, node.replica.transfer_leadership, None)
+        after = self._world.scheduler.after
+        after(0.3, self._on, node, node.rooms.session.end)
+        after(0.5, self._stopped, node)
+
+    def _stopped(self, node: SimNode) -> None:
+        if self._world.nodes.get(node.name) is node:
+            self._die([node.name], is_told=True)
+
+    def _on(self, node: SimNode, act: Callable[..., None], *args: object) -> None:
+        scheduler = self._world.scheduler
+        scheduler.at(scheduler.now, node.host, act, *args)
+
+    def _transfer(self) -> None:
+        """The lead changes hands because somebody wants it."""
+        node = self._world.nodes.get(self._leader_or_any())
+        if node is not None and node.replica.is_leader:
+            self._on(node, node.replica.transfer_leadership, None)
+
+    # ---- members -----------------------------------------------------------------------------
+
+    def _join(self) -> None:
+        self._world.lifecycle.join()
+
+    def _remove(self) -> None:
+        self._world.lifecycle.remove(self._leader_or_any())
+
+    def _replace(self) -> None:
+        name = self._leader_or_any()
+        if self._world.lifecycle.lose_disk(name):
+            self._until(self._while(), lambda: self._world.start(name))
+
+    def _bitflip(self) -> None:
+        """A bit changes while a node is down; half of them because power failed."""
+        name = self._leader_or_any()
+        self._world.lifecycle.damage(name, is_told=self._chance.random() < 0.5)
+        self._until(self._while(), lambda: self._world.start(name))
+
     # ---- network -----------------------------------------------------------------------------
 
-    def _cut(self, ways: list[tuple[str, str]], seconds: float) -> None:
-        network = self._world.network
+    def _cut(self, ways: list[tuple[str, str]], seconds: float | None = None) -> None:
+        """Afterwards what waited is delivered, or the connections turn out to be broken."""
+        network, is_broken = self._world.network, self._chance.random() < 0.3
         for way in ways:
             network.cut(*way)
-        self._until(seconds, lambda: [network.mend(*way) for way in ways] and None)
+
+        def mend() -> None:
+            for way in ways:
+                if is_broken:
+                    network.reset(*way)
+                network.mend(*way)
+
+        self._until(self._while() if seconds is None else seconds, mend)
 
     def _isolate(self) -> None:
         name = self._leader_or_any()
@@ -119,6 +174,26 @@ class Faults:
         if self._is_on:
             self._cut([(one, other), (other, one)], 0.15)
 
+    def _bridge(self) -> None:
+        """Two halves that see each other only through one node."""
+        others = self._some(len(self._world.names))[1:]  # the first is the bridge
+        one, rest = others[::2], others[1::2]
+        self._cut([(a, b) for a in one for b in rest] + [(b, a) for a in one for b in rest])
+
+    def _ring(self) -> None:
+        """Each sees only its neighbours; of three nodes a line is left."""
+        names = self._some(len(self._world.names))
+        count = len(names)
+        near = {(i, (i + 1) % count) for i in range(count)} if count > 3 else {(0, 1), (1, 2)}
+        ways = [(i, j) for i in range(count) for j in range(count) if i != j]
+        far = [(i, j) for i, j in ways if (i, j) not in near and (j, i) not in near]
+        self._cut([(names[i], names[j]) for i, j in far])
+
+    def _halfopen(self) -> None:
+        """One end is gone and the other does not know."""
+        one, other = self._some(2)
+        self._world.network.drop(one, other)
+
     def _reset(self) -> None:
         self._world.network.reset(*self._some(2))
 
@@ -136,7 +211,14 @@ class Faults:
         self._until(self._while(), lambda: setattr(disk, "sync_seconds", SYNC_SECONDS))
 
     def _baddisk(self) -> None:
-        self._world.disks[self._leader_or_any()].refuses = True
+        """A sync fails; what it wrote may be there all the same."""
+        disk = self._world.disks[self._leader_or_any()]
+        disk.refuses, disk.keeps_refused = True, self._chance.random() < 0.5
+
+    def _fulldisk(self) -> None:
+        disk = self._world.disks[self._leader_or_any()]
+        disk.is_full = True
+        self._until(self._while(), lambda: setattr(disk, "is_full", False))
 
     def _cutcommit(self) -> None:
         """Power fails at a commit; rather at one that ends a compaction or an installation."""

@@ -6,85 +6,67 @@ It is fed every entry once, in order, with what the product says it did, and rai
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from typing import Any
 
 import msgpack
 
 from exkiq.machine import Applied
 from exkiq.machine.outcomes import Refused
-from tests.sim.violation import Violation
+from tests.sim.board import LATER, RUNNING, WAITING, Board, Job
 
-LATER, WAITING, RUNNING, ENDED = "later", "waiting", "running", "ended"
-STALE = "stale_term"
 LEADERS_OWN = (2, 6, 8)
 REMEMBERED = (9, 10, 11, 12, 13, 14)
 REFUSED = object()
+NO_EFFECT = (0, False, "not_found", "in_progress")
+COUNTED = {"abandoned": "failed"}  # how the product counts an end
 
 
-@dataclass(eq=False)
-class Job:
-    id: str
-    queue: str
-    priority: int
-    retries: int
-    max_lost: int
-    run_at: int
-    number: int
-    state: str = LATER
-    end: str = ""
-    is_fresh: bool = True
-    failures: int = 0
-    lost: int = 0
-    fence: int = 0
-    session: int = 0
-    runs: int = 0
-    losses: int = 0  # redeliveries after lost nodes and children, over its whole life
-    handed_back: int = 0
-    revived: int = 0
-    fences: list[int] = field(default_factory=list)
-    index: int = 0
-
-
-class Model:
+class Model(Board):
     def __init__(self) -> None:
-        self.index = self.term = self.now = self.number = self.last_session = 0
-        self.jobs: dict[str, Job] = {}
+        super().__init__()
+        self.term = self.last_session = 0
         self.sessions: dict[str, tuple[int, str]] = {}
-        self.fresh: dict[tuple[str, int], dict[str, Job]] = {}  # never claimed, in order
+        self.members: dict[str, tuple[str, str, str]] = {}  # address, incarnation, role
         self.paused: dict[str, bool] = {}
         self.known: dict[bytes, Any] = {}
         self.effects: dict[bytes, int] = {}  # pid -> index where it changed something
         self.pids: dict[bytes, int] = {}  # pid -> first index
+        self.answers: dict[bytes, list[Any]] = {}  # to each pid, in the log's order
         self.claims: dict[tuple[str, int], tuple[str, int]] = {}  # (id, fence) -> node, session
+        self.due: dict[tuple[str, int], int] = {}  # when it might start, by id and fence
         self._answer: Any = None
-        self._ended: list[str] = []
         self._claimed: list[tuple[str, str]] = []
 
-    def apply(self, index: int, body: bytes, applied: Applied) -> None:
-        self.index, self._ended, self._claimed = index, [], []
-        if body[:1] != b"\x00":
+    def apply(self, index: int, term: int, body: bytes, applied: Applied | None) -> None:
+        """One entry; `applied` is what the product did, None for a change of members."""
+        self.index, self._ended, self._claimed = index, {}, []
+        if term < self.term:
+            self._broken("H14", f"term {term} after {self.term}")
+        self.term = term
+        if body[:1] == b"\x02":
+            self._member(*msgpack.unpackb(body[1:]))
+        if body[:1] != b"\x00" or applied is None:
             return
-        _, now, term, *ops = msgpack.unpackb(body[1:])
-        self.now, self.term = max(self.now, now), max(self.term, term)
+        _, now, said, *ops = msgpack.unpackb(body[1:])
+        self.now = max(self.now, now)
         if len(ops) != len(applied.results):
             self._broken("H3", f"{len(ops)} operations, {len(applied.results)} results")
         for op, (pid, answer) in zip(ops, applied.results, strict=True):
             items = msgpack.unpackb(op)
             self.pids.setdefault(pid, index)
+            self.answers.setdefault(pid, []).append(answer)
             self._answer = answer
-            expected = self._expected(items, is_stale=term < self.term)
+            expected = self._expected(items, is_stale=said < term)
             is_refused = isinstance(answer, Refused)
             if (expected is REFUSED) != is_refused or not (is_refused or answer == expected):
                 self._broken("H3", f"{items[:3]} answered {answer!r}, should be {expected!r}")
         self._compare(applied)
+        self._close()
 
     def _compare(self, applied: Applied) -> None:
         ended = sorted(record.id for record in applied.ended)
-        # retried within the entry it has not ended, and ended again after that it is told once
-        expected = sorted({i for i in self._ended if self.jobs[i].state == ENDED})
-        if ended != expected:
-            self._broken("H4", f"ended {ended}, should be {expected}")
+        if ended != sorted(self._ended):
+            self._broken("H4", f"ended {ended}, should be {sorted(self._ended)}")
         claimed = [(c.node, record.id) for c in applied.claimed for record in c.records]
         if claimed != self._claimed:
             self._broken("H5", f"claimed {claimed}, should be {self._claimed}")
@@ -92,8 +74,12 @@ class Model:
             if claim.fence != self.index:
                 self._broken("H5", f"fence {claim.fence}")
 
-    def _broken(self, kind: str, text: str) -> None:
-        raise Violation(kind, f"entry {self.index}: {text}")
+    def _close(self) -> None:
+        if self._ended:
+            rows: dict[str, list[str]] = {"succeeded": [], "failed": [], "cancelled": []}
+            for job_id, how in self._ended.items():
+                rows[COUNTED.get(how, how)].append(job_id)
+            self.shelf.close(self.now, rows)
 
     def _expected(self, items: list[Any], *, is_stale: bool) -> Any:
         code, pid, *rest = items
@@ -104,14 +90,13 @@ class Model:
             if self._answer != self.known[pid]:
                 self._broken("H2 twice", f"operation {code} of pid {pid.hex()} is done again")
             return self.known[pid]
-        verb = getattr(self, f"_op_{code}")
-        answer = verb(*rest)
+        answer = getattr(self, f"_op_{code}")(*rest)
         if is_once and answer is not REFUSED:
             self.known[pid] = answer
-        has_effect = answer not in (0, False, "not_found", "in_progress") and answer is not REFUSED
+        has_effect = answer not in NO_EFFECT and answer is not REFUSED
         if code == 1 and has_effect:
             has_effect = answer[0] > 0
-        if has_effect and code in (1, 9, 10, 11, 12, 13, 14):
+        if has_effect and (code == 1 or code in REMEMBERED):
             if pid in self.effects:
                 where = self.effects[pid]
                 self._broken(
@@ -126,69 +111,82 @@ class Model:
         self,
         spec: list[Any],
         ids: list[str],
-        payloads: list[bytes],
+        _: list[bytes],
         delay: int,
         at: int,
         flags: int,
     ) -> Any:
-        _, queue, priority, retries, _, max_lost, _ = spec
-        taken = [position for position, i in enumerate(ids) if i in self.jobs]
-        if flags & 1 and taken:
+        _task, queue, priority, retries, _ttl, max_lost, _timeout = spec
+        if flags & 1 and any(self._is_taken(i) for i in ids):
             return REFUSED
-        run_at = at or self.now + delay
-        for job_id in ids:
-            if job_id in self.jobs:
+        run_at, taken = at or self.now + delay, []
+        for position, job_id in enumerate(ids):
+            if self._is_taken(job_id):
+                taken.append(position)
                 continue
             self.number += 1
             job = Job(job_id, queue, priority, retries, max_lost, run_at, self.number)
             job.index = self.index
             self.jobs[job_id] = job
-            if run_at <= self.now:
-                self._to_lane(job)
+            self._put(job, WAITING if run_at <= self.now else LATER)
         self.paused.setdefault(queue, False)
         return [len(ids) - len(taken), taken]
 
     def _op_2(self, grants: list[list[Any]]) -> int:
-        count = 0
-        firsts: dict[tuple[str, int], set[str]] = {}
+        started: list[Job] = []
         for node, session, ids in grants:
             if self.sessions.get(node, (0, ""))[0] != session:
                 continue
             for job_id in ids:
                 job = self.jobs.get(job_id)
                 if job is not None and self._may_start(job):
-                    self._start(job, node, session, firsts)
-                    count += 1
-        for lane, started in firsts.items():
-            left = self.fresh[lane]
-            due = {*left, *started}
-            first = sorted(due, key=lambda i: self.jobs[i].number)[: len(started)]
-            if set(first) != started:
-                self._broken("H9", f"claims in {lane}: {sorted(started)} before {sorted(first)}")
-        return count
+                    started.append(job)
+                    self._start(job, node, session)
+        self._check_order(started)
+        for job in started:
+            job.is_fresh = False
+        return len(started)
 
     def _may_start(self, job: Job) -> bool:
         return job.state == WAITING and not self.paused[job.queue] and job.fence != self.index
 
-    def _start(
-        self, job: Job, node: str, session: int, firsts: dict[tuple[str, int], set[str]]
-    ) -> None:
+    def _check_order(self, started: list[Job]) -> None:
+        """First come, first served: of those that waited, and of those that were never run."""
+        for queue in {job.queue for job in started}:
+            left = [j for lane in self.lanes if lane[0] == queue for j in self.lanes[lane].values()]
+            mine = [job for job in started if job.queue == queue]
+            self._check_first(
+                [job for job in mine if job.since < self.index],
+                [job for job in left if job.since < self.index],
+            )
+            for lane in {job.lane for job in mine}:
+                self._check_first(
+                    [job for job in mine if job.lane == lane and job.is_fresh],
+                    [job for job in left if job.lane == lane and job.is_fresh],
+                )
+
+    def _check_first(self, started: list[Job], left: list[Job]) -> None:
+        if started and left:
+            last = max(started, key=lambda job: job.place)
+            first = min(left, key=lambda job: job.place)
+            if first.place < last.place:
+                self._broken("H9", f"{last.id} starts before {first.id} in {last.lane}")
+
+    def _start(self, job: Job, node: str, session: int) -> None:
         if job.run_at > self.now:
             self._broken("H8", f"{job.id} starts {job.run_at - self.now} ms too early")
         if job.fences and self.index <= job.fences[-1]:
             self._broken("H5", f"fence {self.index} of {job.id} after {job.fences[-1]}")
-        if job.is_fresh:
-            lane = (job.queue, job.priority)
-            del self.fresh[lane][job.id]
-            firsts.setdefault(lane, set()).add(job.id)
-            job.is_fresh = False
-        job.state, job.fence, job.session = RUNNING, self.index, session
+        self._take(job)
+        self._put(job, RUNNING)
+        job.fence, job.session = self.index, session
         job.fences.append(self.index)
         job.runs += 1
-        allowed = (1 + job.revived) * (1 + job.retries) + job.losses + job.handed_back
+        allowed = 1 + job.retries + job.losses + job.handed_back
         if job.runs > allowed:
             self._broken("H7", f"run {job.runs} of {job.id}, {allowed} allowed")
         self.claims[(job.id, self.index)] = node, session
+        self.due[(job.id, self.index)] = job.run_at
         self._claimed.append((node, job.id))
 
     def _running(self, session: int, job_id: str, fence: int) -> Job | None:
@@ -197,9 +195,12 @@ class Model:
             return None
         return job
 
-    def _op_3(self, session: int, ids: list[str], fences: list[int], *_: Any) -> int:
+    def _all_running(self, session: int, ids: list[str], fences: list[int]) -> list[Job]:
         found = [self._running(session, i, f) for i, f in zip(ids, fences, strict=True)]
-        jobs = [job for job in found if job is not None]
+        return list(dict.fromkeys(job for job in found if job is not None))
+
+    def _op_3(self, session: int, ids: list[str], fences: list[int], *_: Any) -> int:
+        jobs = self._all_running(session, ids, fences)
         for job in jobs:
             self._end(job, "succeeded")
         return len(jobs)
@@ -208,35 +209,45 @@ class Model:
         count = 0
         for job_id, fence, decision, *_ in failures:
             job = self._running(session, job_id, fence)
-            if job is None:
-                continue
-            count += 1
-            job.failures += 1
-            if decision[0] != "retry":
-                self._end(job, "failed")
-                continue
-            self.number += 1
-            job.number, job.run_at, job.state = self.number, self.now + decision[1], LATER
-            if decision[1] == 0:
-                job.state = WAITING
+            if job is not None:
+                count += 1
+                job.failures += 1
+                getattr(self, f"_fail_{decision[0]}")(job, *decision[1:])
         return count
 
+    def _fail_retry(self, job: Job, delay: int) -> None:
+        self._again(job, self.now + delay)
+
+    def _fail_requeue(self, job: Job) -> None:
+        self._again(job, self.now)
+
+    def _fail_move(self, job: Job, queue: str) -> None:
+        if queue == job.queue:
+            self._end(job, "failed")
+            return
+        self._take(job)
+        job.queue = queue
+        self.paused.setdefault(queue, False)
+        self._fresh_budget(job)
+        self._again(job, self.now, is_taken=True)
+
+    def _fail_failed(self, job: Job) -> None:
+        self._end(job, "failed")
+
+    def _fail_abandon(self, job: Job) -> None:
+        self._end(job, "abandoned")
+
     def _op_5(self, session: int, ids: list[str], fences: list[int], _: Any, is_lost: bool) -> int:
-        found = [self._running(session, i, f) for i, f in zip(ids, fences, strict=True)]
-        jobs = [job for job in found if job is not None]
-        for job in jobs:
-            self._give_back(job, is_lost)
+        jobs = self._all_running(session, ids, fences)
+        self._give_back(jobs, is_lost=is_lost)
         return len(jobs)
 
-    def _op_6(self) -> Any:
-        due = [job for job in self.jobs.values() if job.state == LATER and job.run_at <= self.now]
+    def _op_6(self) -> int:
+        due = [job for job in self.places[LATER].values() if job.run_at <= self.now]
         for job in sorted(due, key=lambda job: (job.run_at, job.number)):
-            self.number += 1
-            job.number = self.number
-            if job.is_fresh:
-                self._to_lane(job)
-            job.state = WAITING
-        return self._answer  # what expires is not modelled
+            self._take(job)
+            self._to_tail(job)
+        return len(due) + self.shelf.expire(self.now)
 
     def _op_7(self, node: str, run_id: str, _: str) -> int:
         former = self.sessions.get(node)
@@ -272,16 +283,28 @@ class Model:
         return has_changed
 
     def _op_12(self, ids: list[str] | None, queue: str | None) -> int:
-        jobs = [job for job in self.jobs.values() if job.end == "failed"]
-        if ids is not None:
-            jobs = [job for job in jobs if job.id in ids]
-        jobs = [job for job in jobs if queue in (None, job.queue)]
+        jobs = self._failed(ids, queue)
         for job in jobs:
-            self.number += 1
-            job.failures = job.lost = 0
-            job.revived += 1
-            job.number, job.run_at, job.end, job.state = self.number, self.now, "", WAITING
+            self._take(job)
+            self.shelf.take(job.id)
+            self._ended.pop(job.id, None)  # within one entry: it has not ended
+            self._fresh_budget(job)
+            job.end = ""
+            self._again(job, self.now, is_taken=True)
         return len(jobs)
+
+    def _op_13(self, ids: list[str] | None, queue: str | None) -> int:
+        jobs = self._failed(ids, queue)
+        for job in jobs:
+            self._take(job)
+            self.shelf.take(job.id)
+            job.end = "deleted"
+        return len(jobs)
+
+    def _failed(self, ids: list[str] | None, queue: str | None) -> list[Job]:
+        failed = self.places["failed"]
+        wanted = list(failed) if ids is None else [i for i in dict.fromkeys(ids) if i in failed]
+        return [failed[i] for i in wanted if queue in (None, failed[i].queue)]
 
     def _op_14(self, queue: str) -> int:
         jobs = [j for j in self.jobs.values() if j.queue == queue and j.state in (LATER, WAITING)]
@@ -297,48 +320,39 @@ class Model:
     def _op_17(self, session: int, job_id: str, fence: int, _: bytes) -> bool:
         return self._running(session, job_id, fence) is not None
 
-    def _op_18(self, cluster: str, _: Any) -> bool:
-        return self._first("founded")
-
-    # ---- steps -------------------------------------------------------------------------------
-
-    def _first(self, fact: str) -> bool:
-        is_first = fact.encode() not in self.known
-        self.known[fact.encode()] = True
+    def _op_18(self, cluster: str, members: list[list[str]]) -> bool:
+        is_first = b"founded" not in self.known
+        self.known[b"founded"] = True
+        if is_first:
+            for name, address, incarnation in members:
+                self.members.setdefault(name, (address, incarnation, "voter"))
         return is_first
 
-    def _to_lane(self, job: Job) -> None:
-        job.state = WAITING
-        self.fresh.setdefault((job.queue, job.priority), {})[job.id] = job
+    def _op_19(self, node: str, address: str) -> Any:
+        if node not in self.members:
+            return REFUSED
+        former, incarnation, role = self.members[node]
+        self.members[node] = address, incarnation, role
+        return former != address
 
-    def _end(self, job: Job, how: str) -> None:
-        if job.state == ENDED:
-            self._broken("H4", f"{job.id} ends again: {job.end}, {how}")
-        self.fresh.get((job.queue, job.priority), {}).pop(job.id, None)
-        job.state, job.end = ENDED, how
-        self._ended.append(job.id)
+    def _member(self, verb: str, name: str, address: str, incarnation: str) -> None:
+        if verb in ("remove", "dismiss"):
+            self.members.pop(name, None)
+            return
+        role = "non-voter" if verb in ("admit", "demote") else "voter"
+        if verb in ("promote", "demote"):
+            address, incarnation, former = self.members[name]
+            if former == role:
+                self._broken("H12 members", f"{verb} of {name}, which is one already")
+        self.members[name] = address, incarnation, role
+
+    @property
+    def voters(self) -> set[str]:
+        """As of what is committed."""
+        return {name for name, member in self.members.items() if member[2] == "voter"}
 
     def _end_session(self, node: str, *, is_lost: bool) -> int:
         session, _ = self.sessions.pop(node)
-        jobs = [j for j in self.jobs.values() if j.state == RUNNING and j.session == session]
-        for job in jobs:
-            self._give_back(job, is_lost)
+        jobs = [job for job in self.places[RUNNING].values() if job.session == session]
+        self._give_back(jobs, is_lost=is_lost)
         return len(jobs)
-
-    def _give_back(self, job: Job, is_lost: bool) -> None:
-        job.state = WAITING
-        if not is_lost:
-            job.handed_back += 1
-            return
-        job.lost += 1
-        job.losses += 1
-        if job.lost > job.max_lost:
-            job.state = RUNNING
-            self._end(job, "failed")
-
-    def counts(self) -> dict[str, int]:
-        """As `Machine.counts`, where the two can be compared."""
-        found = dict.fromkeys(("waiting", "running", "succeeded", "failed", "cancelled"), 0)
-        for job in self.jobs.values():
-            found["waiting" if job.state in (LATER, WAITING) else job.end or job.state] += 1
-        return found

@@ -20,6 +20,7 @@ PING_SECONDS = 0.2
 SILENT_MAX = 4
 REDIAL_SECONDS = 0.5
 PING = msgpack.packb([13])
+_encode = msgpack.Packer().pack
 
 
 class Station(Protocol):
@@ -53,7 +54,8 @@ class Link:
     ends: dict[str, End]
 
     def other(self, name: str) -> End:
-        return next(end for key, end in self.ends.items() if key != name)
+        one, other = self.ends.items()
+        return other[1] if one[0] == name else one[1]
 
 
 class Network:
@@ -102,7 +104,7 @@ class Network:
     # ---- sending -----------------------------------------------------------------------------
 
     def send(self, sender: str, to: str, message: list[Any]) -> bool:
-        return self._send_bytes(sender, to, msgpack.packb(message))
+        return self._send_bytes(sender, to, _encode(message))
 
     def _send_bytes(self, sender: str, to: str, data: bytes) -> bool:
         link = self._links.get(_pair(sender, to))
@@ -170,6 +172,21 @@ class Network:
         if end.is_open and not self.cuts.get((closer, end.station.name)):
             due = max(end.arrival, self._scheduler.now + self.delay)
             self._scheduler.at(due, end.station.host, self._close, link, end.station.name)
+
+    def drop(self, name: str, other: str) -> None:
+        """One end is closed, and nobody tells the other."""
+        link = self._links.get(_pair(name, other))
+        if link is not None and link.ends[name].is_open:
+            end = link.ends[name]
+            self._scheduler.at(self._scheduler.now, end.station.host, self._drop, link, name)
+
+    def _drop(self, link: Link, name: str) -> None:
+        end = link.ends[name]
+        if end.is_open:
+            end.is_open = False
+            peer = link.other(name).station.name
+            end.station.link_down(peer)
+            self._dial_soon(_pair(name, peer), REDIAL_SECONDS)
 
     def reset(self, one: str, other: str) -> None:
         """The connection breaks: both ends are told, what is on its way is lost."""

@@ -9,6 +9,8 @@ from random import Random
 from exkiq.pool import Assignment, Report
 from tests.sim.clock import Handle, Host
 
+HURRIED_SLOTS = 32
+
 
 @dataclass(frozen=True)
 class Habits:
@@ -20,6 +22,8 @@ class Habits:
     crashes: float = 0.03
     is_slow: float = 0.03
     slow_seconds: float = 3.0
+    hangs: float = 0.01
+    hang_seconds: float = 8.0
     haunts: float = 0.3  # of those abandoned: go on, and report when their session is over
     checkpoints: float = 0.05
 
@@ -46,14 +50,22 @@ class PretendPool:
     ) -> None:
         self._host, self._chance, self._habits, self._ledger = host, chance, habits, ledger
         self.report: Callable[[Report], None] = lambda _: None
-        self.runs: dict[tuple[str, int], tuple[Run, Handle]] = {}
+        self.runs: dict[tuple[str, int], tuple[Run, Handle, Assignment]] = {}
         self.most = 0
-        self.is_hurried = False  # no slow jobs any more: the rest is to end soon
+        self.is_hurried = False
         self._open: Report | None = None
 
     @property
     def free(self) -> int:
-        return self._habits.slots - len(self.runs)
+        return (HURRIED_SLOTS if self.is_hurried else self._habits.slots) - len(self.runs)
+
+    def hurry(self) -> None:
+        """The rest is to end soon: also what runs, and much of it at a time."""
+        self.is_hurried = True
+        for key, (run, handle, job) in self.runs.items():
+            handle.cancel()
+            handle = self._host.call_later(self._seconds(), self._finish, run, job)
+            self.runs[key] = run, handle, job
 
     def run(self, assignments: list[Assignment]) -> None:
         for job in assignments:
@@ -67,11 +79,11 @@ class PretendPool:
             )
             self._ledger(run)
             handle = self._host.call_later(self._seconds(), self._finish, run, job)
-            self.runs[(job.id, job.fence)] = run, handle
+            self.runs[(job.id, job.fence)] = run, handle, job
         self.most = max(self.most, len(self.runs))
 
     def abandon(self) -> None:
-        for run, handle in self.runs.values():
+        for run, handle, _ in self.runs.values():
             if self._chance.random() < self._habits.haunts:
                 run.is_zombie = True
             else:
@@ -84,6 +96,8 @@ class PretendPool:
         habits = self._habits
         if self.is_hurried:
             return min(0.01, habits.seconds)
+        if self._chance.random() < habits.hangs:
+            return habits.hang_seconds
         mean = habits.slow_seconds if self._chance.random() < habits.is_slow else habits.seconds
         return self._chance.expovariate(1 / mean)
 
@@ -96,8 +110,7 @@ class PretendPool:
         if dice < habits.crashes:
             report.lost.append((run.id, run.fence))
         elif dice < habits.crashes + habits.fails:
-            verdict = ["retry", self._chance.choice((0, 20, 300))]
-            decision = verdict if job.attempt <= job.retries else ["failed"]
+            decision = self._verdict(job) if job.attempt <= job.retries else self._last()
             error = ["RuntimeError", "pretended", ""]
             report.failed.append([run.id, run.fence, decision, error, 1])
         else:
@@ -106,6 +119,16 @@ class PretendPool:
             done.fences.append(run.fence)
             done.values.append(None)
             done.run_ms.append(1)
+
+    def _verdict(self, job: Assignment) -> list[object]:
+        other = "mail" if job.queue == "default" else "default"
+        kind = self._chance.choices(("retry", "requeue", "move"), (10, 2, 1))[0]
+        if kind == "retry":
+            return ["retry", self._chance.choice((0, 20, 300))]
+        return ["move", other] if kind == "move" else [kind]
+
+    def _last(self) -> list[object]:
+        return [self._chance.choice(("failed", "failed", "failed", "abandon"))]
 
     def _report(self) -> Report:
         if self._open is None:

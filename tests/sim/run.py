@@ -1,8 +1,11 @@
-"""scripts/sim: many seeds, one seed, the directed schedules, or the planted faults.
+"""scripts/sim: whole clusters under faults, in virtual time.
 
-    scripts/sim --seeds 200              seeds 0 to 199
+    scripts/sim --seeds 200              seeds 0 to 199, on all cores
     scripts/sim --seeds 200 --from 1000  seeds 1000 to 1199
     scripts/sim --seed 44 --seconds 8    one seed, as a failure says it
+    scripts/sim --shrink --seed 44       the smallest run that breaks the same promise
+    scripts/sim --transcript --seed 44   what happens in it, for people
+    scripts/sim --transcripts            write those of tests/sim/transcripts anew
     scripts/sim --directed               each directed schedule, --seeds times
     scripts/sim --mutants                how many of --seeds find each planted fault
 
@@ -12,79 +15,101 @@ Ends with 1 when a promise was broken, with a line for each that repeats it.
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 
 from rich.console import Console
-from rich.progress import Progress
-from rich.table import Table
+from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
-from tests.sim.directed import DIRECTED, directed
-from tests.sim.mutants import MUTANTS, finds
-from tests.sim.options import FAULTS, drawn
-from tests.sim.violation import Violation
-from tests.sim.world import Outcome, simulate
+from tests.sim import transcript
+from tests.sim.directed import DIRECTED
+from tests.sim.hunt import Quarry, hunt
+from tests.sim.mutants import MUTANTS
+from tests.sim.processes import Processes
+from tests.sim.shrink import shrink
+from tests.sim.trial import Result, Trial, named, parser
+
+INTERRUPTED = 130
 
 
 def _arguments(words: list[str]) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="scripts/sim", description=__doc__.split("\n")[0])
-    parser.add_argument("--seeds", type=int, default=100, help="how many")
-    parser.add_argument("--from", type=int, default=0, dest="first", help="the first seed")
-    parser.add_argument("--seed", type=int, help="only this one")
-    parser.add_argument("--seconds", type=float, help="virtual seconds of faults")
-    parser.add_argument("--nodes", type=int, choices=(1, 3, 5, 7))
-    parser.add_argument("--disk", choices=("memory", "sqlite"), default="memory")
-    parser.add_argument("--faults", help=f"only these, with commas: {', '.join(FAULTS)}")
-    parser.add_argument("--directed", action="store_true", help="the directed schedules")
-    parser.add_argument("--mutants", nargs="?", const="all", help="planted faults, or one of them")
-    return parser.parse_args(words)
+    made = parser()
+    made.description = "Whole clusters under faults, in virtual time."
+    made.add_argument("--seeds", type=int, default=100, help="how many")
+    made.add_argument("--from", type=int, default=0, dest="first", help="the first seed")
+    made.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="processes")
+    made.add_argument("--shrink", action="store_true", help="make a failing run as small as can be")
+    made.add_argument("--transcript", action="store_true", help="what happens, for people")
+    made.add_argument("--transcripts", action="store_true", help="write the kept ones anew")
+    return made.parse_args(words)
+
+
+def _say(console: Console, text: str, style: str = "") -> None:
+    """A line as it is, however long."""
+    console.print(text, style=style, markup=False, highlight=False, soft_wrap=True)
 
 
 class Tally:
-    """What the runs added up to."""
+    """What the runs added up to; failures are told as they happen."""
 
-    def __init__(self) -> None:
-        self.failures: list[tuple[str, str]] = []
+    def __init__(self, console: Console) -> None:
+        self._console = console
         self.kinds: Counter[str] = Counter()
-        self.outcomes: list[Outcome] = []
         self.began = time.perf_counter()
+        self.held = self.entries = self.acknowledged = self.overlaps = 0
+        self.virtual = 0.0
 
-    def run(self, line: str, run: Callable[[], Outcome]) -> None:
-        try:
-            self.outcomes.append(run())
-        except Violation as violation:
-            self.kinds[violation.kind] += 1
-            self.failures.append((str(violation), line))
-        except Exception as error:  # a bug of the product that came out somewhere
-            self.kinds["error"] += 1
-            self.failures.append((repr(error), line))
+    @property
+    def failures(self) -> int:
+        return self.kinds.total()
 
-    def show(self, console: Console) -> None:
+    def add(self, result: Result) -> None:
+        if result.kind:
+            self.kinds[result.kind] += 1
+            _say(self._console, result.text, style="red")
+            _say(self._console, f"    {result.trial.line}")
+        elif result.outcome is not None:
+            self.held += 1
+            self.virtual += result.outcome.virtual_seconds
+            self.entries += result.outcome.entries
+            self.acknowledged += result.outcome.acknowledged
+            self.overlaps += result.outcome.overlaps
+
+    def show(self) -> None:
         took = time.perf_counter() - self.began
-        virtual = sum(o.virtual_seconds for o in self.outcomes)
-        entries = sum(o.entries for o in self.outcomes)
-        told = sum(o.acknowledged for o in self.outcomes)
-        overlaps = sum(o.overlaps for o in self.outcomes)
-        console.print(
-            f"{len(self.outcomes)} runs held: {virtual:.0f} virtual s in {took:.0f} s "
-            f"({virtual / max(took, 0.01):.0f} a second), {entries} entries, "
-            f"{told} acknowledged, {overlaps} overlapping runs"
+        _say(
+            self._console,
+            f"{self.held} runs held: {self.virtual:.0f} virtual s in {took:.0f} s "
+            f"({self.virtual / max(took, 0.01):.0f} a second), {self.entries} entries, "
+            f"{self.acknowledged} acknowledged, {self.overlaps} overlapping runs",
         )
-        for text, line in self.failures:
-            console.print(text, style="red", markup=False, highlight=False)
-            console.print(f"    {line}", markup=False, highlight=False)
         if self.failures:
-            console.print(f"{len(self.failures)} broke a promise: {dict(self.kinds)}")
+            _say(self._console, f"{self.failures} broke a promise: {dict(self.kinds)}")
+
+
+class Bar:
+    """One bar for all: what is done, what it was worth, what broke, the time that is left."""
+
+    def __init__(self, progress: Progress, task: TaskID) -> None:
+        self._progress, self._task = progress, task
+
+    def advance(self, text: str, *, by: int = 1) -> None:
+        self._progress.update(self._task, advance=by, text=text)
 
 
 @contextmanager
-def _bar(console: Console, total: int) -> Iterator[Callable[[], None]]:
-    with Progress(console=console, transient=True) as progress:
-        task = progress.add_task("simulating", total=total)
-        yield lambda: progress.advance(task)
+def _bar(console: Console, total: int) -> Iterator[Bar]:
+    columns = (
+        BarColumn(),
+        TextColumn("{task.completed:.0f} of {task.total:.0f}{task.fields[text]}"),
+        TimeRemainingColumn(compact=True),
+    )
+    with Progress(*columns, console=console, transient=True) as progress:
+        yield Bar(progress, progress.add_task("", total=total, text=""))
 
 
 def _seeds(arguments: argparse.Namespace) -> range:
@@ -93,68 +118,91 @@ def _seeds(arguments: argparse.Namespace) -> range:
     return range(arguments.first, arguments.first + arguments.seeds)
 
 
-def _random_runs(arguments: argparse.Namespace, console: Console) -> Tally:
-    tally, seeds = Tally(), _seeds(arguments)
-    faults = None if arguments.faults is None else tuple(filter(None, arguments.faults.split(",")))
-    words = [
-        f"--{name} {value}"
-        for name, value in vars(arguments).items()
-        if name in ("seconds", "nodes", "faults") and value is not None
-    ]
-    words += ["--disk sqlite"] if arguments.disk == "sqlite" else []
-    with _bar(console, len(seeds)) as advance:
-        for seed in seeds:
-            options = drawn(
-                seed,
-                seconds=arguments.seconds,
-                faults=faults,
-                disk=arguments.disk,
-                nodes=arguments.nodes,
-            )
-            line = " ".join(["scripts/sim", f"--seed {seed}", *words])
-            tally.run(line, lambda seed=seed, options=options: simulate(seed, options))
-            advance()
-    return tally
+def _trials(arguments: argparse.Namespace) -> list[Trial]:
+    if arguments.directed is None:
+        return [named(arguments, seed) for seed in _seeds(arguments)]
+    names = list(DIRECTED) if arguments.directed == "all" else [arguments.directed]
+    return [Trial(seed, directed=name) for name in names for seed in _seeds(arguments)]
 
 
-def _directed_runs(arguments: argparse.Namespace, console: Console) -> Tally:
-    tally, seeds = Tally(), _seeds(arguments)
-    with _bar(console, len(seeds) * len(DIRECTED)) as advance:
-        for name in DIRECTED:
-            for seed in seeds:
-                line = f"scripts/sim --directed --seed {seed}   # {name}"
-                tally.run(line, lambda name=name, seed=seed: directed(name, seed))
-                advance()
-    return tally
+def _runs(arguments: argparse.Namespace, console: Console) -> int:
+    tally, trials = Tally(console), _trials(arguments)
+    is_interrupted = False
+    with _bar(console, len(trials)) as bar, Processes(_jobs(arguments, trials)) as processes:
+        try:
+            for result in processes.results(trials):
+                tally.add(result)
+                bar.advance(f", {tally.virtual:.0f} virtual s, {tally.failures} broken")
+        except KeyboardInterrupt:
+            is_interrupted = True
+    tally.show()
+    return INTERRUPTED if is_interrupted else int(tally.failures > 0)
 
 
-def _mutant_runs(arguments: argparse.Namespace, console: Console) -> int:
+def _jobs(arguments: argparse.Namespace, trials: list[Trial]) -> int:
+    return max(1, min(arguments.jobs, len(trials)))
+
+
+def _mutants(arguments: argparse.Namespace, console: Console) -> int:
     names = list(MUTANTS) if arguments.mutants == "all" else [arguments.mutants]
-    seeds = _seeds(arguments)
-    table = Table("mutant", "what is broken", "found by", "first", "as")
-    missed = 0
-    with _bar(console, len(names) * len(seeds)) as advance:
-        for name in names:
-            found: list[tuple[int, str]] = []
-            for seed in seeds:
-                text = finds(MUTANTS[name], seed)
-                found += [] if text is None else [(seed, text)]
-                advance()
-            first = [str(found[0][0]), found[0][1][:70]] if found else ["", "NOT FOUND"]
-            table.add_row(name, MUTANTS[name].what, f"{len(found)} of {len(seeds)}", *first)
-            missed += not found
-    console.print(table)
-    return missed
+    seeds, missed, is_interrupted = _seeds(arguments), 0, False
+    console.print(f"{'':20} {'':9} {'seeds':>6} {'s':>6}")
+    with _bar(console, len(names)) as bar, Processes(arguments.jobs) as processes:
+        try:
+            for quarry in hunt(names, seeds, processes):
+                missed += not quarry.found
+                _say(console, _row(quarry))
+                bar.advance(f" mutants, {missed} not found")
+        except KeyboardInterrupt:
+            is_interrupted = True
+    if is_interrupted:
+        return INTERRUPTED
+    _say(console, f"{missed} not found in {len(seeds)} seeds" if missed else "all found")
+    return int(missed > 0)
+
+
+def _row(quarry: Quarry) -> str:
+    if not quarry.found:
+        found, text = "NOT FOUND", MUTANTS[quarry.mutant].what
+    else:
+        first = quarry.found[0]
+        found, text = f"seed {first.trial.seed}", first.text.split("\n")[0][:100]
+    return f"{quarry.mutant:20} {found:9} {quarry.tried:6} {quarry.seconds:6.1f}  {text}"
+
+
+def _shrunk(arguments: argparse.Namespace, console: Console) -> int:
+    trial = _trials(arguments)[0]
+    with Processes(arguments.jobs) as processes:
+        failure = next(processes.results([trial]))
+        if not failure.kind:
+            console.print("every promise held: nothing to shrink")
+            return 0
+        _say(console, failure.text, style="red")
+        try:
+            smallest = shrink(failure, processes, lambda r: _say(console, f"  {r.trial.line}"))
+        except KeyboardInterrupt:
+            return INTERRUPTED
+    _say(console, smallest.text, style="red")
+    _say(console, smallest.trial.line)
+    return 1
 
 
 def main(words: list[str]) -> int:
     arguments, console = _arguments(words), Console()
+    if arguments.transcripts:
+        transcript.rewrite()
+        return 0
     if arguments.mutants is not None:
-        return 1 if _mutant_runs(arguments, console) else 0
-    runs = _directed_runs if arguments.directed else _random_runs
-    tally = runs(arguments, console)
-    tally.show(console)
-    return 1 if tally.failures else 0
+        return _mutants(arguments, console)
+    if arguments.transcript or arguments.shrink:
+        if arguments.seed is None:
+            console.print("scripts/sim: which --seed?")
+            return 2
+        if arguments.shrink:
+            return _shrunk(arguments, console)
+        sys.stdout.write(transcript.of(_trials(arguments)[0]))
+        return 0
+    return _runs(arguments, console)
 
 
 if __name__ == "__main__":

@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from exkiq.errors import ExkiqError
-from exkiq.machine import Applied
+from exkiq.machine import Applied, Machine
+from exkiq.queues.views import queues_map
+from tests.sim.board import LATER, RUNNING
 from tests.sim.disk import Disk
 from tests.sim.model import Model
 from tests.sim.node import SimNode
 from tests.sim.pool import Run
 from tests.sim.violation import Violation
+
+COMPARED_EVERY = 50  # entries
+SKEW_MS = 50  # between the clock of the leader and that of the node that runs a job
 
 
 @dataclass(frozen=True)
@@ -36,8 +42,10 @@ class Watch:
         self.stopped: list[tuple[SimNode, BaseException]] = []
         self.trace = hashlib.blake2b(digest_size=16)
         self.leadings = 0
+        self.has_steps = False  # a wall clock was set: no two of them can be compared
         self._disks, self._now = disks, now
         self._commits: dict[tuple[str, int], tuple[int, int]] = {}
+        self._told: list[tuple[bytes, list[str], object]] = []
         self._lost: dict[str, set[int]] = {}
 
     def note(self, *facts: object) -> None:
@@ -46,7 +54,8 @@ class Watch:
 
     # ---- what a node applies -----------------------------------------------------------------
 
-    def applied(self, node: SimNode, applied: Applied) -> None:
+    def applied(self, node: SimNode, applied: Applied | None) -> None:
+        """An entry, and what the product did; None for a change of members."""
         machine, journal = node.replica.machine, node.replica.journal
         index = machine.index
         body, at, term = journal[index - journal.first_index]
@@ -65,25 +74,53 @@ class Watch:
             raise Violation("H12 state", f"{node.name} after entry {index}")
         self.note(node.name, node.host.life, index, fact.state_hash)
 
-    def _first(self, node: SimNode, index: int, fact: Fact, applied: Applied) -> None:
+    def _first(self, node: SimNode, index: int, fact: Fact, applied: Applied | None) -> None:
         if index != self.last + 1:
             raise Violation("H12 gap", f"{node.name} applied {index} after {self.last}")
-        at = node.host.local
-        holders = [d.name for d in self._disks.values() if d.holds(index, fact.term, at)]
-        if len(holders) <= len(self._disks) // 2:
-            raise Violation(
-                "P1 majority", f"{node.name} applied entry {index}, durable on {holders} only"
-            )
+        self._is_durable(node, index, fact.term)
         self.log[index], self.last = fact, index
-        self.model.apply(index, fact.body, applied)
-        self._conserved(node)
+        self.model.apply(index, fact.term, fact.body, applied)
+        self.conserved(node)
+        if index % COMPARED_EVERY == 0:
+            self.compare(node)
 
-    def _conserved(self, node: SimNode) -> None:
+    def _is_durable(self, node: SimNode, index: int, term: int) -> None:
+        """On the disks of a majority, before or after the change of voters that is under way."""
+        disks, at = self._disks, node.host.local
+        holders = {name for name in disks if disks[name].holds(index, term, at)}
+        newest, committed = set(node.replica.voters), self.model.voters
+        for voters in (newest, committed):
+            if 2 * len(voters & holders) > len(voters):
+                return
+        text = f"{node.name} applied entry {index}, durable on {sorted(holders)} of"
+        raise Violation("P1 majority", f"{text} {sorted(newest)}, {sorted(committed)}")
+
+    def conserved(self, node: SimNode) -> None:
+        """H11: no job is counted twice or not at all."""
         counts, expected = node.replica.machine.counts(), self.model.counts()
         counts["waiting"] = counts["queued"] + counts["scheduled"] + counts["retry"]
         for name, number in expected.items():
             if counts[name] != number:
                 raise Violation("H11", f"entry {self.last}: {counts[name]} {name}, not {number}")
+
+    def compare(self, node: SimNode) -> None:
+        """H4, H5, H9: every job of a node that applied all stands where the model has it."""
+        machine, model = node.replica.machine, self.model
+        running = {r.id: r.fence for s in machine.sessions.values() for r in s.running.values()}
+        self._same(node, "running", running, {i: j.fence for i, j in model.places[RUNNING].items()})
+        later = sorted(i for queue in machine.queues.values() for i in queue.later)
+        self._same(node, "later", later, sorted(model.places[LATER]))
+        self._same(node, "failed", list(machine.failed), list(model.places["failed"]))
+        lanes = {(q.name, p): list(q.lanes[p]) for q in machine.queues.values() for p in q.lanes}
+        for lane in {*lanes, *model.lanes}:
+            self._same(node, str(lane), lanes.get(lane, []), model.in_order(lane))
+        self._same(node, "queues", _shown(machine), _expected(model, machine.queues))
+        members = {n: (m.address, m.incarnation, m.role) for n, m in machine.members.items()}
+        self._same(node, "members", members, model.members)
+
+    def _same(self, node: SimNode, what: str, here: object, there: object) -> None:
+        if here != there:
+            raise Violation("H11 place", f"{node.name} at {self.last}, {what}: {here} not {there}")
 
     def _grows(self, node: SimNode, index: int) -> None:
         key, commit = (node.name, node.host.life), node.replica.commit_index
@@ -99,20 +136,53 @@ class Watch:
             raise Violation("H12 gap", f"{node.name} installs {machine.index}, never applied")
         if known.state_hash != machine.state_hash:
             raise Violation("H12 state", f"{node.name} installs another state at {machine.index}")
+        key = (node.name, node.host.life)
+        self._commits[key] = self._commits.get(key, (0, 0))[0], machine.index
         self.note(node.name, "installed", machine.index)
+
+    # ---- what clients are told ---------------------------------------------------------------
+
+    def told(self, pid: bytes, ids: list[str], answer: object) -> None:
+        """A node says that this was done."""
+        self.note("acknowledged", pid)
+        self._told.append((pid, ids, answer))
+
+    def check_told(self) -> None:
+        """H1, H3: what was acknowledged is in the log, with that answer."""
+        told, self._told = self._told, []
+        for pid, ids, answer in told:
+            lost = [job_id for job_id in ids if job_id not in self.model.jobs]
+            if lost or pid not in self.model.answers:
+                raise Violation("H1", f"{pid!r} was acknowledged, {lost or pid!r} is nowhere")
+            if answer not in self.model.answers[pid]:
+                there = self.model.answers[pid]
+                raise Violation("H3", f"{pid!r} was answered {answer!r}, the log has {there!r}")
 
     # ---- leaders -----------------------------------------------------------------------------
 
     def leadership(self, node: SimNode) -> None:
-        replica = node.replica
+        replica, key = node.replica, (node.name, node.host.life)
+        if replica.machine.index > max(1, self._commits.get(key, (0, 0))[1]):
+            self.applied(node, None)
         self.note(node.name, "follows", replica.leader, replica.term)
         if replica.leader != node.name:
             return
-        who = self.leaders.setdefault(replica.term, (node.name, node.host.life))
-        if who != (node.name, node.host.life):
-            raise Violation("H12 leaders", f"{who} and {node.name} lead in {replica.term}")
         self.leadings += 1
+        self._leads(node)
         self._complete(node, replica.term)
+
+    def check_leaders(self, nodes: Iterable[SimNode]) -> None:
+        """Also those who have not said it yet."""
+        for node in nodes:
+            if node.replica.leader == node.name:
+                self._leads(node)
+
+    def _leads(self, node: SimNode) -> None:
+        """H12: one leader a term, and one life of it."""
+        term, me = node.replica.term, (node.name, node.host.life)
+        who = self.leaders.setdefault(term, me)
+        if who != me:
+            raise Violation("H12 leaders", f"{who} and {node.name} lead in {term}")
 
     def _complete(self, node: SimNode, term: int) -> None:
         """A leader has every entry that an earlier term committed."""
@@ -151,14 +221,36 @@ class Watch:
     # ---- the end -----------------------------------------------------------------------------
 
     def check_ledger(self) -> int:
-        """H6: each run stands under a claim; gives how many pairs of runs overlapped."""
+        """H6, H8: each run stands under a claim; gives how many pairs of runs overlapped."""
         by_job: dict[str, list[Run]] = {}
         for run in self.runs:
             claim = self.model.claims.get((run.id, run.fence))
             if claim is None or claim[0] != run.node:
                 raise Violation("H6", f"{run} under {claim}")
+            early_ms = self.model.due.get((run.id, run.fence), 0) - run.started_ms
+            if early_ms > SKEW_MS and not self.has_steps:
+                raise Violation("H8", f"{run} {early_ms} ms too early")
             by_job.setdefault(run.id, []).append(run)
         return sum(_overlaps(runs) for runs in by_job.values())
+
+
+def _shown(machine: Machine) -> dict[str, list[object]]:
+    """What people are shown of the queues: waiting, running, failed, paused."""
+    found: dict[str, list[object]] = {}
+    for name, shown in queues_map(machine, machine.now_ms).items():
+        assert isinstance(name, str)
+        assert isinstance(shown, dict)
+        waiting = sum(int(str(shown[state])) for state in ("queued", "scheduled", "retry"))
+        found[name] = [waiting, shown["running"], shown["failed"], shown["paused"]]
+    return found
+
+
+def _expected(model: Model, names: Iterable[str]) -> dict[str, list[object]]:
+    jobs = [job for lane in model.lanes.values() for job in lane.values()]
+    waiting = Counter(job.queue for job in [*jobs, *model.places[LATER].values()])
+    running = Counter(job.queue for job in model.places[RUNNING].values())
+    failed = Counter(job.queue for job in model.places["failed"].values())
+    return {n: [waiting[n], running[n], failed[n], model.paused[n]] for n in names}
 
 
 def _overlaps(runs: list[Run]) -> int:

@@ -6,30 +6,37 @@ import logging
 import shutil
 import tempfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
+from operator import attrgetter
 from pathlib import Path
 from random import Random
 
 from pysyncobj import syncobj
 from pysyncobj.node import Node
 
+from exkiq.errors import DataError, NotRunning
 from exkiq.machine import check_invariants
-from exkiq.raft import engine, snapshot
+from exkiq.raft import chunks, engine, journal, snapshot_file
 from exkiq.raft.journal import JournalError
+from exkiq.wire.hello import Hello
 from tests.sim.clients import Clients
 from tests.sim.clock import BUSY, Host, PowerCut, Scheduler
-from tests.sim.disk import Disk, RealJournal, SimJournal
+from tests.sim.disk import Disk, Files, RealJournal, SimJournal
 from tests.sim.faults import Faults
+from tests.sim.lifecycle import Lifecycle
 from tests.sim.network import Network
 from tests.sim.node import Ground, SimNode
 from tests.sim.options import Options
 from tests.sim.pool import PretendPool
 from tests.sim.violation import Violation
 from tests.sim.watch import Watch, check_surely_not_done
+from tests.sim.watch_states import check_equal_states
 
 STEP_SECONDS = 0.05
+QUIET_SECONDS = 1.0  # at the beginning: most nodes know each other and a leader by then
 LEADER_SECONDS = 10.0  # after the heal
 DRAIN_SECONDS = 60.0
 
@@ -58,14 +65,19 @@ class World:
         self.options = options
         self.chance = Random(seed)
         self.scheduler = Scheduler(self._power_cut)
-        self.names = tuple(f"n{number}" for number in range(1, options.nodes + 1))
-        self.disks = {name: Disk(name, folder / name) for name in self.names}
+        self.folder = folder
+        self.names = [f"n{number}" for number in range(1, options.nodes + 1)]
+        founders = tuple((name, "1") for name in self.names)
+        self.disks = {name: Disk(name, folder / name, members=founders) for name in self.names}
+        self.files = Files(self.disks)
         self.watch = Watch(self.disks, lambda: self.scheduler.now)
         self.network = Network(self.scheduler, self.chance, options.delay, options.jitter)
         self.nodes: dict[str, SimNode] = {}
         self.wall_ms = dict.fromkeys(self.names, 0)
+        self.rates: dict[str, float] = {}  # how fast each one's clocks go
         self.lives = 0
         self.is_healed = False
+        self.lifecycle = Lifecycle(self)
         self.clients = Clients(
             self.scheduler,
             self.chance,
@@ -73,11 +85,13 @@ class World:
             lambda: self.nodes,
             self.names,
             0.002,
-            lambda command, what: self.watch.note(what, command.pid),
+            lambda command, outcome: self.watch.told(command.pid, command.ids, outcome),
         )
         self.faults = Faults(self, self.chance, options.faults, options.gap)
         for disk in self.disks.values():
             disk.folder.mkdir()
+        for name in self.names:
+            self.rates[name] = 1 + self.chance.choice((0.0, 1e-6, -1e-6, 2e-4, -2e-4))
 
     # ---- nodes -------------------------------------------------------------------------------
 
@@ -86,20 +100,27 @@ class World:
         if name in self.nodes:
             return
         self.lives += 1
-        host = Host(self.scheduler, name, self.lives, self.wall_ms[name])
+        host = Host(self.scheduler, name, self.lives, self.wall_ms.setdefault(name, 0))
+        host.rate = self.rates.get(name, 1.0)
         self.scheduler.run_as(host, self._boot, host)
 
     def _boot(self, host: Host) -> None:
         disk = self.disks[host.name]
         disk.refuses, disk.cut_before, disk.cut_after = False, None, None
-        kind = SimJournal if self.options.disk == "memory" else RealJournal
-        journal = kind(disk, host, self.watch.synced)
         pool = PretendPool(host, self.chance, self.options.habits, self.watch.runs.append)
-        ground = Ground(host, disk, journal, self.network, pool, self, self.chance, self.names, 0.3)
         pool.is_hurried = self.is_healed
-        node = SimNode(ground)
-        self.nodes[host.name] = node
+        disk.is_real = self.options.disk != "memory"
+        kind = SimJournal if self.options.disk == "memory" else RealJournal
         self.watch.note(host.name, "starts", host.life)
+        try:
+            journal = kind(disk, host, self.watch.synced)
+            node = SimNode(Ground(host, disk, journal, self.network, pool, self, self.chance, 0.3))
+        except DataError as error:
+            host.is_alive = False
+            self.lifecycle.refused(disk, error)
+            return
+        self.nodes[host.name] = node
+        self.lifecycle.accepted(disk)
         node.begin()
         self.network.attach(node)
 
@@ -115,11 +136,13 @@ class World:
         del self.nodes[name]
         node.host.is_alive = False
         node.replica._loop = None
-        node.replica.journal._db.close()
-        for run, _ in node.pool.runs.values():
+        node.replica.journal.abandon()
+        for run, *_ in node.pool.runs.values():
             run.ended = node.host.local
         self.watch.note(name, "dies")
         self.network.detach(name, is_told=is_told)
+        if not is_told:
+            self.files.power_cut(self.disks[name], self.chance)
 
     def _kill_late(self, node: SimNode, is_told: bool) -> None:
         if self.nodes.get(node.name) is node:
@@ -132,10 +155,11 @@ class World:
 
     def pause(self, name: str, seconds: float) -> None:
         if name in self.nodes:
-            self.nodes[name].host.paused_until = self.scheduler.now + seconds
+            self.nodes[name].host.pause(self.scheduler.now + seconds)
 
     def step(self, name: str, ms: int) -> None:
         self.wall_ms[name] += ms
+        self.watch.has_steps = True
         if name in self.nodes:
             self.nodes[name].host.wall_step_ms = self.wall_ms[name]
 
@@ -150,19 +174,29 @@ class World:
     def leadership(self, node: SimNode) -> None:
         self._raise_here(self.watch.leadership, node)
 
+    def hello(self, name: str) -> Hello:
+        node = self.nodes.get(name)
+        return Hello("fresh", name) if node is None else node.hello
+
     def failed(self, node: SimNode, error: BaseException) -> None:
         """A node stops: fine for a disk that refuses, else it is what we look for."""
         if isinstance(error, Violation):
             raise Found(error)
         self.watch.failed(node, error)
-        if not isinstance(error, JournalError):
+        if isinstance(error, NotRunning):
+            self.scheduler.after(0.0, self.lifecycle.left, node)
+        elif isinstance(error, JournalError):
+            self.scheduler.after(0.0, self._gone, node)
+        else:
             raise Found(Violation("stop", f"{node.name}: {type(error).__name__}: {error}"))
-        self.scheduler.after(0.0, self._gone, node)
 
     def _gone(self, node: SimNode) -> None:
         if self.nodes.get(node.name) is node:
             self.kill(node.name)
             self.scheduler.after(self.chance.uniform(0.2, 2.0), self.start, node.name)
+
+    def found(self, violation: Violation) -> Found:
+        return Found(violation)
 
     def _raise_here(self, check: object, *args: object) -> None:
         """Past the product's handlers, which would make it a failure of the node."""
@@ -176,16 +210,18 @@ class World:
     def run(self) -> Outcome:
         for name in self.names:
             self.start(name)
-        self.scheduler.run_until(2.0)
+        self.scheduler.run_until(QUIET_SECONDS)
         self.clients.start()
         self.faults.start()
-        self._steps(2.0 + self.options.seconds)
+        self._steps(QUIET_SECONDS + self.options.seconds)
         self.heal()
         return self.finish()
 
     def _steps(self, end: float) -> None:
         while self.scheduler.now < end:
             self.scheduler.run_until(min(end, self.scheduler.now + STEP_SECONDS))
+            self.watch.check_told()
+            self.watch.check_leaders(self.nodes.values())
 
     def heal(self) -> None:
         """Everything works again, and stays so."""
@@ -196,7 +232,7 @@ class World:
         for name in self.names:
             self.start(name)
         for node in self.nodes.values():
-            node.pool.is_hurried = True
+            node.pool.hurry()
         self.clients.resume_all()
 
     def finish(self) -> Outcome:
@@ -223,6 +259,8 @@ class World:
         applied = {n.name: n.replica.applied_index for n in self.nodes.values()}
         if len(applied) < len(self.names):
             return "nodes", f"only {sorted(applied)} run"
+        if set(self.names) != set(self.watch.model.members):
+            return "members", f"{self.names} run, members are {sorted(self.watch.model.members)}"
         if min(applied.values()) < self.watch.last:
             return "catch-up", f"applied {applied}, committed {self.watch.last}"
         left = [job for job in self.watch.model.jobs.values() if job.state != "ended"]
@@ -245,6 +283,8 @@ class World:
             faults = check_invariants(node.replica.machine)
             if faults:
                 raise Violation("H11", f"{node.name}: {faults[:3]}")
+            self.watch.compare(node)
+        check_equal_states(self.nodes.values())
         return self.watch.check_ledger()
 
     def _outcome(self, settled_after: float, overlaps: int) -> Outcome:
@@ -271,20 +311,30 @@ class Found(PowerCut):
         self.violation = violation
 
 
+onlookers: list[Callable[[World], None]] = []  # who wants to see each world that is made
+
+
 @contextmanager
 def world(seed: int, options: Options) -> Iterator[World]:
     """A world whose clock and chance are the engine's while it lasts."""
     shm = Path("/dev/shm")
     folder = Path(tempfile.mkdtemp(prefix="sim-", dir=shm if shm.is_dir() else None))
     made = World(seed, options, folder)
+    for look in onlookers:
+        look(made)
+    crc = cache(lambda name: zlib.crc32(name.encode()))
     ours = {
         (syncobj, "monotonicTime"): made.scheduler.monotonic,
         (syncobj, "random"): made.chance,
         # sets of nodes are walked in an order that hangs on their hashes: strings have another
         # one in each process
-        (Node, "__hash__"): lambda node: zlib.crc32(node.id.encode()),
+        (Node, "__hash__"): lambda node: crc(node._id),
+        (Node, "id"): property(attrgetter("_id")),  # the same, in C: it is read a million times
         (engine, "COMPACT_ENTRIES"): options.compact,
-        (snapshot, "CHUNK_BYTES"): 4096 if options.compact < 1000 else snapshot.CHUNK_BYTES,
+        (snapshot_file, "os"): made.files,
+        # with few entries in the log a tail would spare every laggard the snapshot
+        (journal, "KEPT_ENTRIES"): 0 if options.compact < 1000 else journal.KEPT_ENTRIES,
+        (chunks, "CHUNK_BYTES"): 4096 if options.compact < 1000 else chunks.CHUNK_BYTES,
     }
     theirs = {(owner, name): getattr(owner, name) for owner, name in ours}
     level = logging.root.manager.disable
@@ -299,7 +349,7 @@ def world(seed: int, options: Options) -> Iterator[World]:
         for (owner, name), part in theirs.items():
             setattr(owner, name, part)
         for name in list(made.nodes):
-            made.nodes.pop(name).replica.journal._db.close()
+            made.nodes.pop(name).replica.journal.abandon()
         logging.disable(level)
         shutil.rmtree(folder, ignore_errors=True)
 

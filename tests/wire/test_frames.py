@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import struct
+import tracemalloc
 
 import msgpack
 import pytest
@@ -13,7 +14,7 @@ from hypothesis import strategies as st
 
 from exkiq.errors import LocalWireError, RemoteWireError
 from exkiq.machine import limits
-from exkiq.wire.frames import DEPTH_MAX, ITEMS_MAX, FrameDecoder, encode_frame
+from exkiq.wire.frames import DEPTH_MAX, ITEMS_MAX, FrameDecoder, decode_request, encode_frame
 from exkiq.wire.seal import KEY_BYTES, TAG_BYTES, Seal
 
 SCALARS = (
@@ -159,6 +160,43 @@ def test_a_depth_bomb_of_maps_is_refused():
     body = b"\x81\xa1k" * (DEPTH_MAX + 1) + b"\xc0"
     with pytest.raises(RemoteWireError, match="deeper"):
         FrameDecoder().feed(struct.pack(">I", len(body)) + body)
+
+
+def bomb(total: int) -> bytes:
+    """As many empty arrays as fit, in arrays that are not too long."""
+    inner = b"\xdc\x10\x00" + b"\x90" * 4_096
+    return b"\xdd" + struct.pack(">I", total // len(inner)) + inner * (total // len(inner))
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        bomb(4_000_000),
+        b"\xdc\x10\x01" + b"\xc0" * 4_097,
+        b"\xde\x10\x01" + b"\xa2xy\xc0" * 4_097,
+        b"\xdc\x00\x41" + b"\x80" * 65,
+        b"\xdd\x00\x02\x00\x00" + b"\xa2xy" * 131_072,
+    ],
+    ids=["arrays", "items", "keys", "maps", "texts"],
+)
+def test_a_request_cannot_grow_in_memory(body):
+    """A client's frame of 16 MiB would take a gigabyte of the node that decodes it."""
+    frame = struct.pack(">I", len(body)) + body
+    decoder = FrameDecoder(decode=decode_request)
+    tracemalloc.start()
+    try:
+        with pytest.raises(RemoteWireError):
+            decoder.feed(frame)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < len(frame) + 2_000_000
+
+
+def test_a_request_as_clients_send_it_passes():
+    """The limits would bite where they should not."""
+    for request in ([1, "ping"], [2, "propose", b"x" * 2_000_000, 1000], [3, "jobs", None, {}, []]):
+        assert FrameDecoder(decode=decode_request).feed(encode_frame(request)) == [request]
 
 
 def test_the_deepest_allowed_value_passes():

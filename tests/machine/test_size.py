@@ -1,0 +1,106 @@
+"""Many jobs: what a snapshot costs the node that goes on meanwhile, and a restart.
+
+Processor time of this thread against that of a fixed loop: no other process changes it much.
+"""
+
+from __future__ import annotations
+
+import gc
+import time
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from exkiq.machine import Machine, check_invariants, encode_pieces, encode_snapshot
+from exkiq.machine.record import freeze
+from tests.machine.driver import Driver
+
+JOBS = 20_000
+BULK = 1_000
+RESTORE_FACTOR = 5
+
+
+@pytest.fixture(autouse=True)
+def _no_collections() -> Iterator[None]:
+    gc.disable()
+    yield
+    gc.enable()
+
+
+@pytest.fixture(scope="module")
+def large() -> Machine:
+    driver = Driver()
+    for start in range(0, JOBS, BULK):
+        driver.add(*[f"job-{number:032}" for number in range(start, start + BULK)])
+    return driver.machine
+
+
+def least(act: Callable[[], object]) -> float:
+    """Seconds of this thread, of three tries the best."""
+    found = []
+    for _ in range(3):
+        began = time.thread_time()
+        act()
+        found.append(time.thread_time() - began)
+    return min(found)
+
+
+def build() -> dict[str, list[int]]:
+    """What any restart would have to do at least: objects of plain Python, by their names."""
+    return {str(number): [number] * 20 for number in range(JOBS)}
+
+
+def test_taking_a_capture_takes_next_to_no_time(large: Machine) -> None:
+    """Commits would stall at every snapshot, the longer the more jobs wait."""
+    assert least(large.capture) < least(lambda: list(large.jobs.values())) / 2
+
+
+def test_no_step_of_writing_a_snapshot_holds_the_interpreter_for_long(large: Machine) -> None:
+    """The thread that writes pauses between steps; within one the loop may have to wait."""
+    steps: list[float] = []
+    began = time.thread_time()
+    for _ in encode_pieces(large.capture()):
+        now = time.thread_time()
+        steps.append(now - began)
+        began = now
+    assert len(steps) > JOBS / 300
+    assert sorted(steps)[-3] < sum(steps) / 40
+
+
+def test_a_restart_takes_about_a_microsecond_a_job(large: Machine) -> None:
+    """A node with a million jobs would be away for many seconds."""
+    data = encode_snapshot(large.capture())
+    assert len(data) < 60 * JOBS
+    assert least(lambda: Machine.restore(data)) < RESTORE_FACTOR * least(build)
+
+
+def test_reading_a_snapshot_pauses_often(large: Machine) -> None:
+    """A node that takes one in while it runs would be called lost."""
+    pauses: list[float] = []
+    Machine.restore(encode_snapshot(large.capture()), lambda: pauses.append(time.thread_time()))
+    assert len(pauses) > JOBS / 300
+
+
+def test_jobs_that_stay_among_many_that_go_do_not_keep_their_pages() -> None:
+    """Each would hold the room of a hundred others."""
+    driver = Driver()
+    session = driver.begin()
+    ids = [f"j{number}" for number in range(5_000)]
+    for start in range(0, 5_000, BULK):
+        driver.add(*ids[start : start + BULK])
+    capture = driver.machine.capture()
+    data = encode_snapshot(capture)
+    gone = [job_id for job_id in ids if int(job_id[1:]) % 100]
+    for start in range(0, len(gone), BULK):
+        some = gone[start : start + BULK]
+        fence = driver.take(session, *some)
+        driver.complete(session, some, [fence] * len(some))
+    machine = driver.machine
+    pages = {id(record.page): record.page for record in machine.jobs.values()}
+    room = sum(len(page.places) for page in pages.values())
+    assert room <= 4 * len(machine.jobs) + 256
+    assert check_invariants(machine) == []
+    assert encode_snapshot(capture) == data
+    restored = Machine.restore(encode_snapshot(machine.capture()))
+    assert list(map(freeze, restored.jobs.values())) == list(map(freeze, machine.jobs.values()))
+    assert check_invariants(restored) == []

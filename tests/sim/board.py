@@ -1,0 +1,147 @@
+"""The model's jobs: where each stands, and the few steps it can take."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import NoReturn
+
+from tests.sim.shelf import Shelf
+from tests.sim.violation import Violation
+
+LATER, WAITING, RUNNING, ENDED = "later", "waiting", "running", "ended"
+
+Lane = tuple[str, int]  # queue and priority
+
+
+@dataclass(eq=False)
+class Job:
+    id: str
+    queue: str
+    priority: int
+    retries: int
+    max_lost: int
+    run_at: int
+    number: int  # its place: in its lane, or among those that wait for their time
+    state: str = ""
+    end: str = ""
+    is_fresh: bool = True
+    since: int = 0  # index at which it began to wait
+    failures: int = 0
+    lost: int = 0
+    fence: int = 0
+    session: int = 0
+    runs: int = 0  # as the losses: since it got its present budget
+    losses: int = 0
+    handed_back: int = 0
+    fences: list[int] = field(default_factory=list)
+    index: int = 0
+
+    @property
+    def lane(self) -> Lane:
+        return self.queue, self.priority
+
+    @property
+    def place(self) -> tuple[int, int]:
+        """Smaller is sooner, within a queue."""
+        return -self.priority, self.number
+
+
+class Board:
+    """All jobs and their places: a lane, `later`, `running`, `failed`, or the shelf."""
+
+    def __init__(self) -> None:
+        self.index = self.now = self.number = self.front = 0
+        self.jobs: dict[str, Job] = {}
+        self.places: dict[str, dict[str, Job]] = {LATER: {}, RUNNING: {}, "failed": {}}
+        self.lanes: dict[Lane, dict[str, Job]] = {}
+        self.totals = {"succeeded": 0, "cancelled": 0}
+        self.shelf = Shelf()
+        self._ended: dict[str, str] = {}  # in this entry: id -> how
+
+    def _broken(self, kind: str, text: str) -> NoReturn:
+        raise Violation(kind, f"entry {self.index}: {text}")
+
+    def _is_taken(self, job_id: str) -> bool:
+        job = self.jobs.get(job_id)
+        return (job is not None and job.state != ENDED) or self.shelf.is_taken(job_id)
+
+    def _put(self, job: Job, state: str) -> None:
+        job.state = state
+        if state == WAITING:
+            job.since = self.index
+            self.lanes.setdefault(job.lane, {})[job.id] = job
+        elif state == ENDED:
+            if job.end == "failed":
+                self.places["failed"][job.id] = job
+        else:
+            self.places[state][job.id] = job
+
+    def _take(self, job: Job) -> None:
+        """Out of where it stands."""
+        if job.state == WAITING:
+            del self.lanes[job.lane][job.id]
+        else:
+            place = "failed" if job.state == ENDED else job.state
+            del self.places[place][job.id]
+
+    def _to_tail(self, job: Job) -> None:
+        self.number += 1
+        job.number = self.number
+        self._put(job, WAITING)
+
+    def _again(self, job: Job, run_at: int, *, is_taken: bool = False) -> None:
+        """Another run, now or later; behind all that wait."""
+        if not is_taken:
+            self._take(job)
+        job.run_at, job.is_fresh = run_at, False
+        if run_at > self.now:
+            self.number += 1
+            job.number = self.number
+            self._put(job, LATER)
+        else:
+            self._to_tail(job)
+
+    def _fresh_budget(self, job: Job) -> None:
+        job.failures = job.lost = job.runs = job.losses = job.handed_back = 0
+
+    def _end(self, job: Job, how: str) -> None:
+        if job.state == ENDED:
+            self._broken("H4", f"{job.id} ends again: {job.end}, {how}")
+        self._take(job)
+        job.end = how
+        self._put(job, ENDED)
+        if how in self.totals:
+            self.totals[how] += 1
+        self.shelf.put(job.id, how, self.now)
+        self._ended[job.id] = how
+
+    def _give_back(self, jobs: list[Job], *, is_lost: bool) -> None:
+        """Before all that wait, in their former order; those lost too often fail."""
+        for job in sorted(jobs, key=lambda job: job.number, reverse=True):
+            if is_lost:
+                job.lost += 1
+                job.losses += 1
+            else:
+                job.handed_back += 1
+            if job.lost > job.max_lost and is_lost:
+                continue
+            self._take(job)
+            self.front -= 1
+            job.number = self.front
+            self._put(job, WAITING)
+        for job in sorted(jobs, key=lambda job: job.number):
+            if is_lost and job.lost > job.max_lost:
+                self._end(job, "failed")
+
+    # ---- for comparisons ---------------------------------------------------------------------
+
+    def counts(self) -> dict[str, int]:
+        """As `Machine.counts`, where the two can be compared."""
+        waiting = sum(map(len, self.lanes.values())) + len(self.places[LATER])
+        here = {"running": len(self.places[RUNNING]), "failed": len(self.places["failed"])}
+        return {"waiting": waiting, **here, **self.totals}
+
+    def in_order(self, lane: Lane) -> list[str]:
+        """Who waits in a lane, the next one first."""
+        jobs = self.lanes.get(lane, {}).values()
+        return [job.id for job in sorted(jobs, key=lambda job: job.place)]
