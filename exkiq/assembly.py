@@ -71,7 +71,7 @@ class Assembly:
         self.address = ""
         self._failed, self._leave = failed, leave
         self._draining, self._is_drained = asyncio.Lock(), False
-        self._tasks, self._is_yielding = Tasks(), False
+        self._tasks, self._is_yielding = Tasks(lambda _, error: failed(error)), False
         self._clock = SystemClock()
         self._run_id = ""
         self._chance = Random().random  # noqa: S311 - spreads waits, keeps no secret
@@ -303,9 +303,6 @@ class Assembly:
             peers = tuple(dict.fromkeys((*self.settings.peers, address)))
             self.settings = replace(self.settings, peers=peers, bind=self.address)
             await self.start()
-        except (ExkiqError, OSError) as error:
-            log.critical("cannot start anew: %s", error)
-            self._failed(error)
         finally:
             self._is_yielding = False
 

@@ -88,7 +88,7 @@ class Governance:
         lost = {voter for voter in rest if not self._is_there(voter)}
         if name in self._replica.voters and len(rest) - len(lost) <= len(rest) / 2:
             raise Refused(
-                f"without {name} no majority would be left: of {', '.join(sorted(rest))} "
+                f"without {name} no majority would be left: of {', '.join(sorted(rest))}, "
                 f"{', '.join(sorted(lost)) or 'nobody'} is lost; start or remove that first"
             )
 

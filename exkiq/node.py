@@ -127,7 +127,7 @@ class Node:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._assembly: Assembly | None = None
         self._failure: BaseException | None = None
-        self._tasks = Tasks()
+        self._tasks = Tasks(lambda _, error: self._failed(error))
 
     def start(self) -> Self:
         """Start and return when the node takes part in its cluster.

@@ -176,9 +176,7 @@ def _during_snapshots(cluster: SizeCluster) -> dict[str, Any]:
 
 def _restarted(cluster: SizeCluster, client: Any) -> dict[str, Any]:
     status = client.request("status", timeout=10.0)
-    name = next(
-        each["name"] for each in status["cluster"]["members"] if each["role"] != "leader"
-    )
+    name = next(each["name"] for each in status["cluster"]["members"] if each["role"] != "leader")
     cluster.kill(name)
     return {"restart after kill -9: ready after s": round(cluster.start(name), 2)}
 

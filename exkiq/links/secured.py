@@ -37,8 +37,9 @@ def _fault_of(error: ssl.SSLError) -> ExkiqError:
     if error.reason == "PEER_DID_NOT_RETURN_A_CERTIFICATE":
         return ClusterMismatch("it shows no certificate")
     if " alert " in f" {reason} ":
-        alert = reason.partition("alert ")[2] or reason
-        return ClusterMismatch(f"our certificate is refused by the other side: {alert}")
+        alert = reason.partition("alert ")[2]
+        what = "our certificate" if "certificate" in alert or "ca" in alert.split() else "TLS"
+        return ClusterMismatch(f"{what} is refused by the other side: {alert}")
     return RemoteWireError(f"what is no TLS 1.3: {reason}")
 
 

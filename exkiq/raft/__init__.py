@@ -11,9 +11,9 @@
     messages     the engine's messages on the wire, checked
     journal      entries, term, vote and identity in SQLite (journal_file)
     high_water   how far the journal reached, outside of it
-    pieces       how much of a snapshot is on its way to a peer
+    pieces       how much of log or snapshot is on its way to a peer
     chunks       a snapshot on its way, cut and put together (pure)
-    snapshot     the machine's bytes in one checked file
+    snapshot     when one is written, sent and taken in; its bytes (snapshot_file)
     gathering    operations that become one entry
     handover     giving the lead away
     membership   who votes; changes of members: entries without pickle, one at a time

@@ -122,7 +122,7 @@ async def reply(link: Link, frame: bytes, *, is_sealed: bool = True) -> list[Any
     is_over = asyncio.Event()
 
     def received(_: Link, message: list[Any]) -> None:
-        if message[0]:
+        if message[0] and not link.told.is_node:  # to a node much is said unasked
             came.append(message)
             is_over.set()
 

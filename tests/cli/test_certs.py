@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import stat
 import sys
 
 import pytest
 
+from exkiq.assembly import Assembly
 from exkiq.config import certificates, from_command_line
 from exkiq.errors import ConfigError
 
@@ -100,6 +102,17 @@ def test_the_files_are_taken_from_each_place(flags, tmp_path):
         assert settings.tls is not None
         assert settings.tls.names == {"n1"}
     assert from_command_line(name, {}).tls is None
+
+
+def test_jobs_are_handed_the_files(flags):
+    """A job that enqueues another one could ask no node but its own."""
+    relative = os.path.relpath(flags["tls_ca"])
+    settings = from_command_line(flags | {"tls_ca": relative}, {})
+    node = Assembly.__new__(Assembly)  # nothing of it is built
+    node.settings = settings
+    environ = node._environ_of_jobs()
+    for name in ("tls_cert", "tls_key", "tls_ca"):
+        assert os.path.normpath(environ[f"EXKIQ_{name.upper()}"]) == flags[name]
 
 
 @pytest.mark.parametrize("missing", ["tls_cert", "tls_key", "tls_ca"])

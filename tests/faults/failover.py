@@ -15,7 +15,7 @@ from tests.faults.history import Disturbance
 from tests.faults.load import longest_gap
 from tests.faults.trial import Terms, Trial
 
-RATE = 300.0  # jobs a second, of three clients, open loop
+RATE = 200.0  # jobs a second, of three clients, open loop
 STEADY_S = (0.5, 1.5)  # between a whole cluster and the next kill
 STARTED_S_MAX = 30.0
 AFTER_S = 1.0  # watched after the first start

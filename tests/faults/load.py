@@ -26,6 +26,7 @@ LINES = ("line-0", "line-1", "line-2")
 PATIENCE_S = 3.0  # of one call
 REPEATS_MAX = 10  # of a call whose outcome is unknown, under the same id
 DELAYS_S = (0.2, 2.0)
+SHORT = (0.0, 0.0, 0.0, 0.005, 0.05, 0.3)  # seconds that jobs take
 OPEN_MAX = 400  # calls of one client at a time; over it the load is left out and counted
 CALLS = {"single": 60, "failing": 4, "bulk": 4, "delayed": 10, "at": 3, "again": 6, "cancel": 6}
 
@@ -38,12 +39,20 @@ class Load:
     """
 
     def __init__(
-        self, url: str, *, clients: int, rate: float, seed: int, calls: Mapping[str, int]
+        self,
+        url: str,
+        *,
+        clients: int,
+        rate: float,
+        seed: int,
+        calls: Mapping[str, int],
+        durations: Sequence[float] = SHORT,
     ) -> None:
         self.sends: dict[str, Send] = {}
         self.cancels: list[Cancel] = []
         self.acks: list[float] = []  # when an enqueue was acknowledged
         self.left_out = 0
+        self._durations = durations
         self._calls, self._rate = calls, rate / clients
         self._chance = Random(f"load {seed}")
         self._run = f"{seed}-{int(time.time()) & 0xFFFFFF:x}"
@@ -127,8 +136,8 @@ class Load:
 
     async def _single(self, client: Client) -> None:
         queue = PAUSED_QUEUE if self._chance.random() < 0.1 else self._chance.choice(QUEUES)
-        seconds = self._chance.choice((0.0, 0.0, 0.0, 0.005, 0.05, 0.3))
-        await self._enqueue(client, "single", [self._order(queue, seconds)])
+        order = self._order(queue, self._chance.choice(self._durations))
+        await self._enqueue(client, "single", [order])
 
     async def _failing(self, client: Client) -> None:
         order = self._order("default", failures=self._chance.randint(1, RETRIES + 1))

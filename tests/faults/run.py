@@ -15,6 +15,7 @@ from __future__ import annotations
 import argparse
 import json
 import shutil
+import signal
 import sys
 import tempfile
 from collections.abc import Callable
@@ -26,9 +27,13 @@ from rich.live import Live
 from rich.table import Table
 
 from tests.faults.failover import failover
+from tests.faults.load import SHORT
 from tests.faults.quiet import quiet
 from tests.faults.schedule import LASTS
 from tests.faults.trial import Report, Terms, Trial
+
+# some outlive the loss of their node, so that a second run can overlap the first
+DURATIONS = (*SHORT * 5, 3.0)
 
 
 def _arguments(words: list[str]) -> argparse.Namespace:
@@ -130,6 +135,7 @@ def _faults(arguments: argparse.Namespace, folder: Path, console: Console) -> tu
         nodes=arguments.nodes,
         seed=arguments.seed,
         rate=arguments.rate,
+        durations=DURATIONS,
     )
     with Live(console=console, refresh_per_second=4, transient=True) as live:
         trial = Trial(folder, terms, lambda trial: live.update(_picture(trial)))
@@ -170,6 +176,7 @@ def _quiet(arguments: argparse.Namespace, folder: Path, console: Console) -> tup
 
 def main(words: list[str]) -> int:
     arguments, console = _arguments(words), Console()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # no node may outlive its harness
     program: Callable[..., tuple[bool, Any]] = _faults
     if arguments.failover is not None:
         program = _failover

@@ -18,7 +18,7 @@ from tests.faults import committed, ledger
 from tests.faults.checker import DRAIN_S_MAX, Verdict, judge
 from tests.faults.history import OK, History, NodeState
 from tests.faults.injector import Hostile, Injector
-from tests.faults.load import CALLS, LINES, PAUSED_QUEUE, QUEUES, Load, longest_gap
+from tests.faults.load import CALLS, LINES, PAUSED_QUEUE, QUEUES, SHORT, Load, longest_gap
 from tests.faults.nodes import Nodes
 from tests.faults.schedule import plan
 
@@ -43,6 +43,7 @@ class Terms:
     pace: float = 1.0
     longest: float = 6.0
     calls: Mapping[str, int] = field(default_factory=lambda: CALLS)
+    durations: Sequence[float] = SHORT
 
 
 @dataclass
@@ -119,6 +120,7 @@ class Trial:
             rate=terms.rate,
             seed=terms.seed,
             calls=terms.calls,
+            durations=terms.durations,
         )
         self.left, self.strangers = terms.seconds, 0
 

@@ -17,6 +17,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,6 +25,9 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from tests.fuzz.targets import TARGETS
+
+LOOK_SECONDS = 0.2
+INTERRUPTED = 130
 
 
 @dataclass
@@ -86,7 +90,9 @@ def _all(names: list[str], folder: Path, seconds: float, jobs: int) -> int:
                 completed=time.monotonic() - began,
                 description="fuzzing " + ", ".join(run.name for run in live),
             )
-            time.sleep(0.2)
+            for run in live[:1]:
+                with suppress(subprocess.TimeoutExpired):
+                    run.process.wait(LOOK_SECONDS)
     for run in runs:
         _tell(run)
     print(f"inputs and findings: {folder}")
@@ -113,4 +119,7 @@ def _tell(run: Run) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    try:
+        sys.exit(main(sys.argv[1:]))
+    except KeyboardInterrupt:
+        sys.exit(INTERRUPTED)

@@ -225,23 +225,26 @@ def test_no_certificate_at_all(run_once, caplog, papers):
     assert [text.partition(": ")[2] for text in said(caplog)] == ["it shows no certificate"]
 
 
-def test_an_older_tls_is_refused(run_once, papers):
+def test_an_older_tls_is_refused(run, caplog, papers):
     """A connection could be talked down to ciphers of twenty years ago."""
+    old = unchecked(papers.client().files)
+    old.dialling.minimum_version = ssl.TLSVersion.TLSv1_2
+    old.dialling.maximum_version = ssl.TLSVersion.TLSv1_2
 
     async def work() -> None:
         node = await peer(papers, "n1").start()
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-        context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
-        context.maximum_version = ssl.TLSVersion.TLSv1_2
-        with pytest.raises(ssl.SSLError):
-            await asyncio.open_connection("127.0.0.1", node.port, ssl=context)
+        text = "TLS is refused by the other side: protocol version"
+        await refused(node, text, certificates=old)
 
-    run_once(work())
+    run(work())
+    assert [text.partition("it sent ")[2] for text in said(caplog)] == [
+        "what is no TLS 1.3: unsupported protocol"
+    ]
 
 
 def test_an_expired_certificate(run, caplog, papers):
     """A key that was given away long ago would open the door for ever."""
-    old = papers.expired(f"old-{run.__name__}-{id(run)}")
+    old = papers.expired("old")
 
     async def work() -> None:
         node = await peer(papers, "n1").start()

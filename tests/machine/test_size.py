@@ -104,3 +104,12 @@ def test_jobs_that_stay_among_many_that_go_do_not_keep_their_pages() -> None:
     restored = Machine.restore(encode_snapshot(machine.capture()))
     assert list(map(freeze, restored.jobs.values())) == list(map(freeze, machine.jobs.values()))
     assert check_invariants(restored) == []
+
+
+def test_no_table_grows_with_the_number_of_jobs(large: Machine) -> None:
+    """A table of a million is made anew as it grows, in all nodes at once: none leads then."""
+    tables = [*large.jobs._shards]
+    lane = large.queues["mail"].lanes[0]
+    tables += [segment.records for segment in lane._segments.values()]
+    assert sum(map(len, tables)) == 2 * JOBS
+    assert max(map(len, tables)) < 300

@@ -1,6 +1,6 @@
 """Every interleaving near the guard's rules: none breaks Raft's, and without a guard rule one does.
 
-EXKIQ_EXPLORE_DEEPER=2 searches two steps deeper everywhere: each costs five times as long.
+EXKIQ_EXPLORE_DEEPER=2 searches two steps deeper everywhere: each costs four times as long.
 """
 
 from __future__ import annotations

@@ -44,7 +44,7 @@ def test_a_non_voter_has_everything_and_counts_for_nothing() -> None:
     with world() as w:
         founded(w)
         leader = w.leader()
-        made = admit(w, "n4")
+        made, other = admit(w, "n4"), admit(w, "n5")
         many(w, leader, 5)
         w.run_until(w.settled)
         assert made.replica.machine.members["n4"].role == "non-voter"
@@ -52,9 +52,11 @@ def test_a_non_voter_has_everything_and_counts_for_nothing() -> None:
         for name in THREE:
             if name != leader.name:
                 w.isolate(name)
-        w.cut -= {(leader.name, "n4"), ("n4", leader.name)}
+        for name in (leader.name, "n4", "n5"):
+            w.cut -= {(name, to) for to in (leader.name, "n4", "n5")}
         answer = w.enqueue(leader, 9, timeout=1.0)
         w.run(1.5)
+        assert made.journal.last_index == other.journal.last_index == leader.journal.last_index
         assert answer.is_there
         assert type(answer.value).__name__ in {"NoQuorum", "OutcomeUnknown"}
 

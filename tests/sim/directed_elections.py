@@ -155,15 +155,18 @@ def newer_term(made: World) -> Outcome:
 
 
 def returning_follower(made: World) -> Outcome:
-    """A follower that was cut off for a while comes back to a leader who is well."""
+    """A follower comes back from a cut; what the leader, who is well, says is the last it hears."""
     begin(made, 0.5, asks=False)
     former = leader(made)
     term = former.replica.term
     name = made.chance.choice(others(made, former.name))
     mend = cut_off(made, name)
-    wait(made, made.chance.uniform(0.6, 3.0))
+    wait(made, made.chance.uniform(0.4, 1.2))
+    lose(made, lambda sender, to, _: (sender, to) == (former.name, name))
     mend()
-    wait(made, 2.0)
+    wait(made, 1.5)
+    made.network.filter = None
+    wait(made, 1.0)
     if leader(made) is not former or former.replica.term != term:
         raise Violation(
             "L5 needless election", f"{name} came back, {former.name} led in {term} and was well"

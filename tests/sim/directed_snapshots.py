@@ -60,15 +60,18 @@ def snapshot_that_fails_to_load(made: World) -> Outcome:
     mend()
     stage(made, lambda: former.replica._transport.is_connected(new.name), "linked again")
     cut_off(made, third)
-    with patch.object(former.replica.snapshots, "_install", _refuse):
+    failures = []
+
+    def refuse(_: object) -> None:
+        failures.append(JournalError("a state that cannot be loaded"))
+        raise failures[-1]
+
+    with patch.object(former.replica.snapshots, "_install", refuse):
         made.network.filter = None
-        append(made, new.name, FILLER)
-        wait(made, 0.6)
+        append(made, new.name, *[FILLER] * 300)
+        stage(made, lambda: bool(failures), "it cannot load the snapshot")
+        wait(made, 0.3)
     return end(made)
-
-
-def _refuse(_: object) -> None:
-    raise JournalError("a state that cannot be loaded")
 
 
 def snapshot_damaged_on_its_way(made: World) -> Outcome:

@@ -38,6 +38,7 @@ class Disk:
     identity: dict[str, bytes] = field(default_factory=dict)
     incarnation: str = "1"
     members: tuple[tuple[str, str], ...] = ()  # names and incarnations with whom it began
+    has_joined: bool = False  # by a welcome, as no voter yet
     sync_seconds: float = SYNC_SECONDS
     is_full: bool = False  # no commit succeeds until it is freed
     refuses: bool = False  # syncs fail

@@ -30,6 +30,11 @@ class Quarry:
     def is_over(self) -> bool:
         return not self.is_wanted and not self.open
 
+    @property
+    def needed(self) -> int:
+        """Seeds until one found it, or all that were tried in vain."""
+        return self.seeds.index(self.found[0].trial.seed) + 1 if self.found else self.tried
+
     def take(self) -> Trial:
         trial = Trial(self.seeds[self.next], mutant=self.mutant)
         self.next += 1

@@ -223,7 +223,7 @@ class SimNode:
             leave=lambda why: self._failed(NotRunning(why)),
         )
         members = tuple(Member(name, name, incarnation) for name, incarnation in disk.members)
-        self.rooms = _Rooms(self, ground, Membership(CLUSTER, members, is_founder=False))
+        self.rooms = _Rooms(self, ground, Membership(CLUSTER, members, False, disk.has_joined))
         self.replica = self.rooms.replica
         self.pool.report = self.rooms.session.report
         self.rooms.server.adopt(self._door)
@@ -287,6 +287,7 @@ class SimNode:
     def welcome(self, members: list[list[str]]) -> None:
         """A cluster took this node in, with these members."""
         self.disk.members = tuple((name, incarnation) for name, _, incarnation in members)
+        self.disk.has_joined = True
         self._build()
         for link in self.links.values():
             link.send([int(Kind.HELLO), CLUSTER])

@@ -7,7 +7,7 @@
     scripts/sim --transcript --seed 44   what happens in it, for people
     scripts/sim --transcripts            write those of tests/sim/transcripts anew
     scripts/sim --directed               each directed schedule, --seeds times
-    scripts/sim --mutants                how many of --seeds find each planted fault
+    scripts/sim --mutants                the first of --seeds that finds each planted fault
 
 Ends with 1 when a promise was broken, with a line for each that repeats it.
 """
@@ -108,7 +108,8 @@ def _bar(console: Console, total: int) -> Iterator[Bar]:
         TextColumn("{task.completed:.0f} of {task.total:.0f}{task.fields[text]}"),
         TimeRemainingColumn(compact=True),
     )
-    with Progress(*columns, console=console, transient=True) as progress:
+    is_shown = console.is_terminal
+    with Progress(*columns, console=console, transient=True, disable=not is_shown) as progress:
         yield Bar(progress, progress.add_task("", total=total, text=""))
 
 
@@ -167,7 +168,7 @@ def _row(quarry: Quarry) -> str:
     else:
         first = quarry.found[0]
         found, text = f"seed {first.trial.seed}", first.text.split("\n")[0][:100]
-    return f"{quarry.mutant:20} {found:9} {quarry.tried:6} {quarry.seconds:6.1f}  {text}"
+    return f"{quarry.mutant:20} {found:9} {quarry.needed:6} {quarry.seconds:6.1f}  {text}"
 
 
 def _shrunk(arguments: argparse.Namespace, console: Console) -> int:

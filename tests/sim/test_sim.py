@@ -100,7 +100,7 @@ def test_same_seed_same_run() -> None:
     assert there.stdout.strip() == here
 
 
-@pytest.mark.parametrize("name", ["early-due", "last-first", "uncounted-sync"])
+@pytest.mark.parametrize("name", ["early-due", "uncounted-sync"])
 def test_planted_fault_is_found(name: str) -> None:
     """The checks look away: a rule of the product is off and nobody notices."""
     assert any(finds(MUTANTS[name], seed, seconds=3.0) for seed in range(6))

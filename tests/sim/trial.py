@@ -111,7 +111,9 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--rate", type=float, help="what clients ask in a virtual second")
     made.add_argument("--nodes", type=int, choices=(1, 3, 5, 7))
     made.add_argument("--disk", choices=("memory", "sqlite"), default="memory")
-    made.add_argument("--faults", help=f"only these, with commas; {NO_FAULTS}: {', '.join(FAULTS)}")
+    made.add_argument(
+        "--faults", type=_faults, help=f"only these, with commas; {NO_FAULTS}: {', '.join(FAULTS)}"
+    )
     made.add_argument(
         "--directed",
         nargs="?",
@@ -131,15 +133,17 @@ def parser() -> argparse.ArgumentParser:
     return made
 
 
+def _faults(text: str) -> tuple[str, ...]:
+    faults = tuple(fault for fault in text.split(",") if fault not in ("", NO_FAULTS))
+    unknown = [fault for fault in faults if fault not in FAULTS]
+    if unknown:
+        raise argparse.ArgumentTypeError(f"no such faults: {', '.join(unknown)}")
+    return faults
+
+
 def named(arguments: argparse.Namespace, seed: int, **more: str) -> Trial:
     """The trial of a seed that these arguments ask for."""
-    faults = None
-    if arguments.faults is not None:
-        faults = tuple(f for f in arguments.faults.split(",") if f not in ("", NO_FAULTS))
-        unknown = [fault for fault in faults if fault not in FAULTS]
-        if unknown:
-            raise SystemExit(f"scripts/sim: no such faults: {', '.join(unknown)}")
-    said = (arguments.seconds, arguments.nodes, arguments.disk, faults, arguments.rate)
+    said = (arguments.seconds, arguments.nodes, arguments.disk, arguments.faults, arguments.rate)
     return Trial(seed, *said, **more)
 
 
