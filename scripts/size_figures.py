@@ -213,7 +213,9 @@ def measure(jobs: int, folder: Path | None) -> dict[str, Any]:
             ("empty node", lambda: _joined(cluster, client)),
         ):
             print(f"{text} ...", file=sys.stderr, flush=True)
-            figures |= step()
+            found = step()
+            print(f"    {found}", file=sys.stderr, flush=True)
+            figures |= found
             figures[f"{text}: journal on disk MiB"] = cluster.disk_mib("journal*")
             figures[f"{text}: memory at most MiB"] = cluster.memory_mib()
         figures["snapshot on disk MiB"] = cluster.disk_mib("snapshot")

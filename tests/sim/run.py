@@ -147,7 +147,7 @@ def _jobs(arguments: argparse.Namespace, trials: list[Trial]) -> int:
 def _mutants(arguments: argparse.Namespace, console: Console) -> int:
     names = list(MUTANTS) if arguments.mutants == "all" else [arguments.mutants]
     seeds, missed, is_interrupted = _seeds(arguments), 0, False
-    console.print(f"{'':20} {'':9} {'seeds':>6} {'s':>6}")
+    console.print(f"{'':20} {'about':5} {'':9} {'seeds':>6} {'s':>6}")
     with _bar(console, len(names)) as bar, Processes(arguments.jobs) as processes:
         try:
             for quarry in hunt(names, seeds, processes):
@@ -168,7 +168,8 @@ def _row(quarry: Quarry) -> str:
     else:
         first = quarry.found[0]
         found, text = f"seed {first.trial.seed}", first.text.split("\n")[0][:100]
-    return f"{quarry.mutant:20} {found:9} {quarry.needed:6} {quarry.seconds:6.1f}  {text}"
+    name = f"{quarry.mutant:20} {MUTANTS[quarry.mutant].hazard:5}"
+    return f"{name} {found:9} {quarry.needed:6} {quarry.seconds:6.1f}  {text}"
 
 
 def _shrunk(arguments: argparse.Namespace, console: Console) -> int:
