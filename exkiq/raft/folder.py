@@ -103,11 +103,10 @@ def must_agree(path: Path | None, journal: Journal, cluster_id: str) -> None:
 
 def unused_folder(path: Path | None, cluster_id: str) -> Path | None:
     """Where the folder of a cluster that was never used can be moved to; None when it cannot."""
-    if path is None:
+    if path is None or path.is_mount() or not os.access(path.parent, os.W_OK):
         return None
     aside = path.with_name(f"{path.name}.unused-{cluster_id}")
-    is_movable = not path.is_mount() and os.access(path.parent, os.W_OK)
-    return aside if is_movable and not aside.exists() else None
+    return None if aside.exists() else aside
 
 
 def _locked(path: Path) -> IO[bytes]:

@@ -147,8 +147,11 @@ def test_who_names_peers_and_no_patience_gives_them_time_all_the_same() -> None:
     assert Search(own=own, join_wait=0).look_ms == 0
 
 
-def test_a_cluster_of_its_own_beside_named_peers_is_loud(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_cluster_of_its_own_beside_named_peers_is_loud(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Broken: an operator with a wrong `--peer` believes that the node has joined."""
+    monkeypatch.setattr("exkiq.discovery.discovery.LOOK_MS", 10)
     asyncio.run(settle(make("12", 1, {})[:1]))
     assert "this node has a cluster of its own: no cluster answered at 127.0.0.1:2" in caplog.text
 

@@ -10,6 +10,7 @@ import pytest
 
 import exkiq
 from exkiq import errors
+from exkiq.raft import unused_folder
 from tests.cluster.harness import free_ports, until
 from tests.rows.jobs import Hold, Plain, ledger
 from tests.rows.nodes import Group, make_node
@@ -161,3 +162,15 @@ def test_C_04_an_unused_island_joins_the_cluster_it_meets(surroundings: Path) ->
                 assert client.job(job.id).status().state == "queued"
             kept = [path for path in folder.iterdir() if ".unused-" in path.name]
             assert [(path / "journal").is_file() for path in kept] == [True]
+
+
+def test_C_04_what_cannot_be_moved_aside_is_not_given_up(tmp_path: Path) -> None:
+    """A node would stop for good half-way, or write over what it had put aside before."""
+    folder = tmp_path / "b2"
+    folder.mkdir()
+    aside = unused_folder(folder, "c1")
+    assert aside == tmp_path / "b2.unused-c1"
+    aside.mkdir()
+    assert unused_folder(folder, "c1") is None
+    assert unused_folder(Path("/"), "c1") is None
+    assert unused_folder(None, "c1") is None
