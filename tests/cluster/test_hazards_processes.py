@@ -21,7 +21,7 @@ def test_a_leader_without_its_data_joins_anew_and_nothing_is_lost(tmp_path: Path
         c.kill(victim)
         shutil.rmtree(tmp_path / victim)
         c.start(victim)
-        until(lambda: victim in _members(c, victim), what="the victim a member again")
+        until(lambda: _role(c, victim) in ("follower", "leader"), what="the victim a voter again")
         assert "lost its data folder: its old membership is removed first" in c.logs()
         c.wait_ready()
         until(c.same_state, what="one state")
@@ -33,8 +33,10 @@ def test_a_leader_without_its_data_joins_anew_and_nothing_is_lost(tmp_path: Path
         assert [job.result(timeout=30) for job in jobs] == list(range(200))
 
 
-def _members(c: Cluster, name: str) -> set[str]:
+def _role(c: Cluster, name: str) -> str:
+    """What its cluster says of it; "" while it knows no leader."""
     status = c.status(name)
     if status["cluster"]["leader"] is None:
-        return set()
-    return {member["name"] for member in status["cluster"]["members"]}
+        return ""
+    roles = {member["name"]: member["role"] for member in status["cluster"]["members"]}
+    return str(roles.get(name, ""))

@@ -40,7 +40,7 @@ def test_EX_02_a_minority_refuses_writes_and_answers_reads(pair: Group) -> None:
         until(pair.agrees, 5.0, "one leader")
         pair.take_down(name)
         (left,) = pair.nodes
-        with pair.client_of(left, enqueue_timeout=1.5) as client:
+        with pair.client_of(left, enqueue_timeout=1.0) as client:
             until(lambda node=pair.nodes[left]: stays_without_leader(node), 10.0, "it knows")
             with pytest.raises(errors.NoQuorum):
                 client.queue("default").pause()
