@@ -6,7 +6,6 @@ Built when the cluster is settled; before that a node has only its door and its 
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Callable
 from concurrent.futures import Executor
 from dataclasses import dataclass
@@ -28,6 +27,7 @@ from exkiq.peering import Peering
 from exkiq.pool import Pool
 from exkiq.queues.replicated import ReplicatedHouse
 from exkiq.raft import DataFolder, Replica, ReplicaSettings
+from exkiq.raft.pace import Pace
 from exkiq.server import ClientServer
 from exkiq.session import NodeSession
 from exkiq.status import status_map
@@ -36,7 +36,6 @@ from exkiq.telemetry import log
 BEAT_SECONDS = 0.25  # what peers are told of us, and what the aggregator is told of them
 TOLD_SECONDS = 2.0  # for the last operations of a stopping node to be applied
 DEFAULT_QUEUE = "default"  # where jobs go whose class names none; it is always there
-PAUSE_SECONDS = 0.0002  # between steps of the snapshot thread, of half a millisecond each
 HEIR_SECONDS = 1.0  # two elections: without an heir by then there is nobody to lead
 
 
@@ -85,7 +84,7 @@ class Participant:
             ground.clock,
             ground.work.submit,
             ground.chance,
-            lambda: time.sleep(PAUSE_SECONDS),
+            Pace().pause,
         )
         self.house = ReplicatedHouse(self.replica)
         self.aggregator = Aggregator(

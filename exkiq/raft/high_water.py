@@ -39,24 +39,33 @@ class HighWaterMark:
         """Open the mark of the journal at `path`. Errors: DataError when it is gone or damaged."""
         self.path = path.with_name(FILE_NAME)
         flags = os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW
-        if is_new and not self.path.exists():
-            flags |= os.O_CREAT
+        is_made = is_new and not (self.path.exists() and self.path.stat().st_size)
         try:
-            self._file = os.open(self.path, flags, 0o600)
+            self._file = os.open(self.path, flags | (os.O_CREAT if is_made else 0), 0o600)
         except FileNotFoundError as error:
             raise self._damaged("is missing") from error
+        self.term, self.reach = 0, Reach()
         try:
-            self.term, self.reach = self._read()
+            if is_made:
+                self._make()
+            else:
+                self.term, self.reach = self._read()
         except BaseException:
             self.close()
             raise
 
+    def _make(self) -> None:
+        """The file, and its name, must be there when the journal's first commit is."""
+        self.put(0, Reach())
+        os.fsync(self._file)
+        folder = os.open(self.path.parent, os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
+
     def _read(self) -> tuple[int, Reach]:
         data = os.pread(self._file, 64, 0)
-        if not data:
-            self.put(0, Reach())
-            os.fsync(self._file)
-            return 0, Reach()
         fields = data[: _FIELDS.size]
         if data[_FIELDS.size :] != _CRC.pack(zlib.crc32(fields)) or fields[:4] != _MAGIC:
             raise self._damaged("is damaged")
@@ -70,10 +79,21 @@ class HighWaterMark:
         """Whether the journal had more than this."""
         return self.term > term or self.reach > reach
 
+    def lower(self, reach: Reach) -> None:
+        """The journal is about to end here: if that is a step back, a crash must not find us ahead.
+
+        A log may lose its end to a leader that sends what replaces it in several messages, or to a
+        snapshot.
+        """
+        if reach < self.reach:
+            self.put(self.term, reach)
+            os.fsync(self._file)
+
     def put(self, term: int, reach: Reach) -> None:
         """Note what the journal has on the disk now."""
         fields = _FIELDS.pack(_MAGIC, term, reach.last_term, reach.last_index)
         os.pwrite(self._file, fields + _CRC.pack(zlib.crc32(fields)), 0)
+        self.term, self.reach = term, reach
 
     def close(self) -> None:
         """Close the file. May be called twice."""

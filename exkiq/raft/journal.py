@@ -68,6 +68,7 @@ class Journal:
         self._db = self._open(path)
         self._load()
         self._bytes = self._fresh_bytes = _bytes_of(self._entries)
+        self._held_from, self._held_bytes_max = 0, 0
 
     # ---- opening -----------------------------------------------------------------------------
 
@@ -151,6 +152,8 @@ class Journal:
     def _tail_before(self, place: int) -> int:
         """Where the entries begin that are kept although a snapshot holds them."""
         first = place = min(place, len(self._entries))
+        if self._is_held(place):
+            return max(0, self._held_from - self.first_index)
         room = KEPT_BYTES
         while first > 0 and place - first < KEPT_ENTRIES:
             room -= len(self._entries[first - 1][0])
@@ -158,6 +161,18 @@ class Journal:
                 break
             first -= 1
         return first
+
+    def hold(self, size_max: int) -> None:
+        """Keep all from the present beginning on, up to so many bytes; 0 to hold no more."""
+        if size_max and not self._held_bytes_max:
+            self._held_from = self.first_index
+        self._held_bytes_max = size_max
+
+    def _is_held(self, place: int) -> bool:
+        if not self._held_bytes_max:
+            return False
+        held = self._entries[max(0, self._held_from - self.first_index) : place]
+        return _bytes_of(held) <= self._held_bytes_max
 
     def _drop_to(self, place: int) -> None:
         # The engine reads the first two entries without asking whether they are there.
@@ -280,6 +295,8 @@ class Journal:
         execute(
             "INSERT OR REPLACE INTO hard_state VALUES (1, ?, ?, ?, ?)", (*facts, facts_crc(*facts))
         )
+        if self._mark is not None:
+            self._mark.lower(self._reach)
         execute("COMMIT")
         if self._mark is not None:
             self._mark.put(self._term, self._reach)

@@ -69,7 +69,7 @@ class Replica:
         self._listener, self._clock, self._send = listener, clock, send
         path = None if settings.folder is None else settings.folder / "snapshot"
         self.snapshots = SnapshotStore(
-            path, journal, lambda: self.machine, self._install, work, clock.monotonic, pause
+            path, journal, lambda: self.machine, self._install, work, clock.monotonic, pause, chance
         )
         first = Roles(frozenset(settings.members), frozenset(), self.name, settings.incarnation)
         roles = self.snapshots.roles_at_start(first)

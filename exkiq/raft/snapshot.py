@@ -34,6 +34,9 @@ from exkiq.telemetry import log
 
 COMPACT_BYTES = 32 * 1024 * 1024  # of log: some seconds to apply again at a restart
 ALARM_FACTOR = 4  # times that: memory and disk fill, and somebody should know
+HELD_FACTOR = 2  # times a snapshot of log, at most, is kept for those that are sent one
+HELD_SECONDS_MAX = 60.0  # they may be too slow ever to have all
+NEAR_ENTRIES = 1_000  # so close to the end of the log no snapshot is needed
 FAILED_PAUSE_SECONDS = 30.0  # a full disk is full in the next turn too, and a capture costs time
 
 T = TypeVar("T")
@@ -65,6 +68,7 @@ class SnapshotStore:
         work: Work,
         now: Callable[[], float],
         pause: Pause = no_pause,
+        chance: Callable[[], float] = lambda: 1.0,
     ) -> None:
         if (path is None) != (journal.path is None):
             raise ValueError(
@@ -83,7 +87,9 @@ class SnapshotStore:
         self._size = 0  # of the newest snapshot
         self._has_warned = False
         self._pause, self._is_stopped = pause, False
+        self._chance, self._share = chance, _share(chance)
         self._outgoing: dict[Any, tuple[bytes | IO[bytes], int]] = {}  # and how far it is sent
+        self._held_for: dict[Any, float] = {}  # peers, and until when
         self._incoming = Incoming()
         self._reading: Future[Snapshot | DataError] | None = None
         self._checked: Snapshot | None = None  # received, and not loaded yet
@@ -96,6 +102,7 @@ class SnapshotStore:
     def serialize(self, data: tuple[Any, type_entry, type_entry, Any], id_: int) -> None:
         if self._running is not None or self._now() < self._pause_until:
             return
+        self._hold_on()
         _, last, previous, _ = data
         capture = self._machine().capture()
         path = self.path
@@ -125,7 +132,7 @@ class SnapshotStore:
             self._pause_until = self._now() + FAILED_PAUSE_SECONDS
             log.error("a snapshot could not be written: %s; the log keeps growing", error)
             return SERIALIZER_STATE.FAILED, self._running_id
-        self._has_warned = False
+        self._has_warned, self._share = False, _share(self._chance)
         self._note_size()
         return SERIALIZER_STATE.SUCCESS, self._running_id
 
@@ -153,10 +160,12 @@ class SnapshotStore:
         source, offset = self._outgoing.get(transmissionID) or (self._opened(), 0)
         if source is None:
             return None
+        if offset == 0:
+            self._hold(transmissionID)
         chunk = chunk_of(source, offset)
         self._outgoing[transmissionID] = (source, offset + len(chunk[0]))
         if chunk[2]:
-            self.forget(transmissionID)
+            self._close(transmissionID)
         return chunk
 
     def _opened(self) -> bytes | IO[bytes] | None:
@@ -198,14 +207,36 @@ class SnapshotStore:
                 fresh // 2**20,
                 self.failures,
             )
-        return fresh > limit and self._running is None and self._now() >= self._pause_until
+        is_long = fresh > limit * self._share
+        return is_long and self._running is None and self._now() >= self._pause_until
 
     def forget(self, peer: Any = None) -> None:
         """Nothing more goes to this peer, or to any: its link is down, or we lead no more."""
         for each in list(self._outgoing) if peer is None else [peer]:
-            source, _ = self._outgoing.pop(each, (b"", 0))
-            if not isinstance(source, bytes):
-                source.close()
+            self._close(each)
+        self._held_for = {} if peer is None else _without(self._held_for, peer)
+        self._hold_on()
+
+    def _close(self, peer: Any) -> None:
+        source, _ = self._outgoing.pop(peer, (b"", 0))
+        if not isinstance(source, bytes):
+            source.close()
+
+    def _hold(self, peer: Any) -> None:
+        """Keep the log behind what this peer is sent: else it needs the next snapshot too."""
+        self._held_for[peer] = self._now() + HELD_SECONDS_MAX
+        self._hold_on()
+
+    def follows(self, peer: Any, next_index: int) -> None:
+        """This peer has all up to there."""
+        if peer in self._held_for and next_index + NEAR_ENTRIES > self._journal.last_index:
+            self._held_for = _without(self._held_for, peer)
+            self._hold_on()
+
+    def _hold_on(self) -> None:
+        now = self._now()
+        self._held_for = {peer: until for peer, until in self._held_for.items() if now < until}
+        self._journal.hold(HELD_FACTOR * max(COMPACT_BYTES, self._size) if self._held_for else 0)
 
     @property
     def is_reading(self) -> bool:
@@ -319,3 +350,12 @@ class SnapshotStore:
         self._checked = snapshot
         self._note_size()
         return True
+
+
+def _share(chance: Callable[[], float]) -> float:
+    """Of the limit: all nodes have the same log, and should not write all at once."""
+    return 0.5 + chance() / 2
+
+
+def _without(held_for: dict[Any, float], peer: Any) -> dict[Any, float]:
+    return {each: until for each, until in held_for.items() if each != peer}

@@ -181,6 +181,8 @@ class EngineTransport(Transport):  # type: ignore[misc]  # the engine has no typ
     def _admit(self, sender: str, message: Message) -> None:
         if message["type"] == "next_node_idx":
             self._pieces.taken(sender, message["seq"])
+            if message["success"]:
+                self._snapshots.follows(Node(sender), message["next_node_idx"])
         if message["type"] == "append_entries" and self._snapshots.is_reading:
             message = _set_aside(message)  # what is not in our log is in the snapshot, or comes
         verdict = self._guard.admit(sender, message, self._view)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
 from pathlib import Path
 
@@ -164,4 +165,29 @@ def _check_history(path: Path, history: list[tuple[str, int]]) -> None:
     journal._db.close()
     again = Journal(path)
     assert again[:] == in_memory
+    again.close()
+
+
+def test_a_log_that_loses_its_end_is_whole_after_a_crash(tmp_path: Path) -> None:
+    """A healthy node would refuse to start: its mark was written for the longer log."""
+    journal = Journal(tmp_path / "journal")
+    journal.setCurrentTerm(6, None)
+    for index in range(1, 6):
+        journal.add(b"x", index, 5)
+    journal.commit()
+    mark = (tmp_path / "journal-mark").read_bytes()
+    journal.deleteEntriesFrom(2)
+    journal.add(b"y", 3, 4)
+    synced: list[bytes] = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(
+            os, "fsync", lambda _: synced.append((tmp_path / "journal-mark").read_bytes())
+        )
+        journal.commit()
+    assert len(synced) == 1  # before the commit, and lower than what it was
+    assert synced[0] != mark
+    journal._db.close()
+    (tmp_path / "journal-mark").write_bytes(synced[0])  # as a power cut may leave it
+    again = Journal(tmp_path / "journal")
+    assert again[:] == [(b"x", 1, 5), (b"x", 2, 5), (b"y", 3, 4)]
     again.close()
