@@ -225,7 +225,8 @@ class Proposal(Request):
 
     def message(self, rid: int, now: float) -> list[Any]:
         left = self.deadline - now
-        left -= min(max(left * HEAD_START_SHARE, HEAD_START_SECONDS_MIN), HEAD_START_SECONDS_MAX)
+        head_start = min(max(left * HEAD_START_SHARE, HEAD_START_SECONDS_MIN), left / 2)
+        left -= min(head_start, HEAD_START_SECONDS_MAX)
         return [rid, self.verb, self._op, max(0, int(left * 1000))]
 
     def expire(self, missing: str, now: float) -> tuple[Any, Exception | None]:

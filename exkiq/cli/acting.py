@@ -54,7 +54,7 @@ def retry(
 ) -> None:
     """Run failed jobs again, with the same ids and all their retries."""
     if sum((bool(job), queue is not None, is_all)) != 1:
-        raise ConfigError("retry: name the jobs by ID, or give --queue, or --all")
+        raise ConfigError("retry: give one of these: jobs by their ID, --queue Q, or --all")
     with way.node() as node:
         operation = commands.retry(node.client.next_pid(), job or None, queue)
         count = node.change(operation, "the failed jobs")

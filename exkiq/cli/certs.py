@@ -23,9 +23,7 @@ tree = typer.Typer(help="Make certificates for a cluster that uses TLS.", rich_m
 Folder = Annotated[Path, typer.Argument(metavar="DIR", hidden=True)]
 Days = Annotated[
     int,
-    typer.Option(
-        "--days", metavar="N", min=1, max=DAYS_MAX, help="Days it is good for. (default: 825)"
-    ),
+    typer.Option("--days", metavar="N", min=1, max=DAYS_MAX, help="Days it is good for."),
 ]
 
 

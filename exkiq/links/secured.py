@@ -70,6 +70,7 @@ class Secured(asyncio.Transport, asyncio.Protocol):
         self._tls = context.wrap_bio(self._incoming, self._outgoing, server_side=not is_dialler)
         self._is_first = True
         self._is_secured = False
+        self._is_faulty = False  # nothing can be written any more
         self._is_ended = False  # nothing is written or read any more
         self._is_told = False  # the protocol knows that it is over
 
@@ -118,6 +119,7 @@ class Secured(asyncio.Transport, asyncio.Protocol):
             self._flush()  # keys may have been changed
         except ssl.SSLError as error:
             fault = error
+            self._is_faulty = True
         if parts:
             self._protocol.data_received(b"".join(parts))
         if fault is not None and not self._is_ended:
@@ -151,7 +153,7 @@ class Secured(asyncio.Transport, asyncio.Protocol):
     # ---- from whoever uses it ------------------------------------------------------------------
 
     def write(self, data: bytes | bytearray | memoryview) -> None:
-        if self._is_ended:
+        if self._is_ended or self._is_faulty:
             return
         with memoryview(data) as view:
             written = 0

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, TypeVar, overload
 from exkiq.machine.pages import Pages
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator
+    from collections.abc import Callable, Collection, Iterator
 
     from exkiq.machine.record import Record
 
@@ -66,6 +66,13 @@ class Jobs(Mapping[str, "Record"]):
         del self._shards[hash(job_id) % _SHARDS][job_id]
         self._count -= 1
         self.pages.remove(record)
+
+    def let_go(self, pause: Callable[[], None]) -> None:
+        """Forget all of them bit by bit."""
+        self.pages.let_go(pause)
+        while self._shards:
+            self._shards.pop()
+            pause()
 
     def misplaced(self) -> Iterator[str]:
         """Names every id that is no record's, and every record that is not found, for checks."""

@@ -7,7 +7,7 @@ from itertools import chain
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
     from exkiq.machine.record import Record
 
@@ -88,6 +88,13 @@ class Lane:
             del self._segments[segment.number]
         elif segment.room >= _RECORDS and len(records) in _MADE_ANEW_AT:
             segment.records = dict(records.items())  # else a few keep the room of all
+
+    def let_go(self, pause: Callable[[], None]) -> None:
+        """Take all records out of their segments, which know each other."""
+        while self._segments:
+            _, segment = self._segments.popitem()
+            segment.records = {}
+            pause()
 
     def _new_segment(self) -> Segment:
         segment = self._segments[self._made] = Segment(self._made)

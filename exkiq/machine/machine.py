@@ -148,6 +148,17 @@ class Machine(Store):
         self._captures.append(weakref.ref(capture))
         return capture
 
+    def let_go(self, pause: Callable[[], None]) -> None:
+        """Give the memory back bit by bit, when another machine has taken this one's place.
+
+        Records, pages and segments know each other: left alone they would stay for ever, or
+        until a full collection holds up everything.
+        """
+        self.jobs.let_go(pause)
+        for queue in self.queues.values():
+            for lane in (*queue.lanes.values(), queue.later):
+                lane.let_go(pause)
+
     @classmethod
     def restore(cls, data: bytes | memoryview, pause: Callable[[], None] = lambda: None) -> Machine:
         """Make the machine whose snapshot this is; calls `pause` every millisecond or so.

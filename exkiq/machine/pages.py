@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, TypeAlias
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
     from exkiq.machine.record import Record
 
@@ -66,6 +66,7 @@ class Pages:
         page.count -= 1
         if page.count == 0:
             del self._pages[page.number]
+            page.places = []  # else the page and this record would keep each other
             if page is self._last:
                 self._last = None
             return
@@ -81,6 +82,13 @@ class Pages:
         self._taken += 1
         self._last = None
         return [page.places for page in self._pages.values()]
+
+    def let_go(self, pause: Callable[[], None]) -> None:
+        """Take all records out of their pages, which know each other."""
+        while self._pages:
+            _, page = self._pages.popitem()
+            page.places = []
+            pause()
 
     def in_order(self) -> list[Record]:
         """All records, for checks."""

@@ -31,18 +31,21 @@ class Row(NamedTuple):
 class Tombstones:
     """The tombstones, kept in rows so that a million of them cost one step for each entry."""
 
-    __slots__ = ("rows", "stones")
+    __slots__ = ("_of_rows", "rows", "stones")
 
     def __init__(self, rows: Iterable[Row] = ()) -> None:
         self.stones: dict[str, Tombstone] = {}
         self.rows: deque[Row] = deque()
+        self._of_rows: deque[Tombstone] = deque()
         for row in rows:
             self.bury(row)
 
     def bury(self, row: Row) -> None:
         """Put up one tombstone for each id of the row; a later one replaces an earlier one."""
-        self.stones.update(dict.fromkeys(row.ids, Tombstone(row.ended_ms, row.state)))
+        stone = Tombstone(row.ended_ms, row.state)
+        self.stones.update(dict.fromkeys(row.ids, stone))
         self.rows.append(row)
+        self._of_rows.append(stone)
 
     def next_ms(self) -> int | None:
         """When it is time to expire, a second late so that many go at once; None when empty."""
@@ -63,10 +66,10 @@ class Tombstones:
             self._take_down()
 
     def _take_down(self) -> int:
-        row = self.rows.popleft()
+        row, own = self.rows.popleft(), self._of_rows.popleft()
         stones = self.stones
         for job_id in row.ids:
-            stone = stones.get(job_id)
-            if stone is not None and stone.ended_ms <= row.ended_ms:
+            # a later row of the same time keeps its stones, as a snapshot's reader would find them
+            if stones.get(job_id) is own:
                 del stones[job_id]
         return len(row.ids)

@@ -11,7 +11,7 @@ from typing import TypeAlias
 
 from exkiq.errors import ExkiqError
 from exkiq.machine import Machine, Record, Refused, State
-from exkiq.machine.lanes import TOTALS
+from exkiq.machine.lanes import TOTALS, QueueState
 from exkiq.queues.protocol import error_of
 from exkiq.wire import Value
 
@@ -162,15 +162,20 @@ def _in_state(machine: Machine, queue: str | None, state: State) -> Iterator[Rec
             return _of_queue(reversed(machine.cancelled), queue)
         case _:
             names = sorted(machine.queues) if queue is None else [queue]
-            return (job for job in _unstarted(machine, names) if job.state is state)
+            queues = (machine.queues[name] for name in names if name in machine.queues)
+            return chain.from_iterable(_unstarted(each, state) for each in queues)
 
 
-def _unstarted(machine: Machine, names: list[str]) -> Iterator[Record]:
-    for name in names:
-        queue = machine.queues.get(name)
-        if queue is not None:
-            yield from queue.waiting()
-            yield from queue.later.values()
+def _unstarted(queue: QueueState, state: State) -> Iterator[Record]:
+    """No further than the last of them: a million others may wait."""
+    match state:
+        case State.QUEUED:
+            places, count = queue.waiting(), queue.queued
+        case State.SCHEDULED:
+            places, count = queue.later.values(), queue.scheduled
+        case _:
+            places, count = chain(queue.waiting(), queue.later.values()), queue.retry
+    return islice((job for job in places if job.state is state), count)
 
 
 def _running(machine: Machine) -> Iterator[Record]:

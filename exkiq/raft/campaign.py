@@ -86,12 +86,17 @@ class Campaign:
             "granted": is_granted,
         }
 
-    def count(self, sender: str, answer: Message, voters: Collection[str]) -> None:
-        """Count an answer; `is_open` when we and those who said yes are a majority."""
+    def count(
+        self, sender: str, answer: Message, voters: Collection[str], *, we_vote: bool = True
+    ) -> None:
+        """Count an answer; `is_open` when those who said yes, and we if we vote, are a majority.
+
+        Shapes: `voters` are the others.
+        """
         if answer["round"] != self._round or not answer["granted"] or sender not in voters:
             return
         self._granted.add(sender)
-        self.is_open = len(self._granted) + 1 > (len(voters) + 1) / 2
+        self.is_open = len(self._granted) + we_vote > (len(voters) + we_vote) / 2
 
     def _is_as_new(self, question: Message, view: View) -> bool:
         last = view.last_index

@@ -12,6 +12,7 @@ turns red when the pinned package changes:
                                  __otherNodes, __raftState
     read and set                 __raftElectionDeadline, __raftCommitIndex, __readonlyNodes,
                                  __raftNextIndex, __raftMatchIndex
+    set                          __changeClusterIDx
 """
 
 from __future__ import annotations
@@ -40,7 +41,19 @@ APPLY_BYTES_A_TURN = 1024 * 1024  # some ten thousand jobs, 0.1 s: heartbeats le
 COMPACT_ENTRIES = 100_000  # small ones; of large ones the bytes count, see snapshot.py
 _CANDIDATE = 1
 _DEADLINE = "_SyncObj__raftElectionDeadline"
+_NOBODY = Node("")  # outweighs the vote of a member that is no voter
 NEVER_SECONDS = 10 * 365 * 24 * 3600.0
+NEVER_ENTRIES = 2**62
+
+
+def _counted(voters: frozenset[str], name: str) -> list[Node]:
+    """Whom the engine counts a majority of, beside itself.
+
+    It always counts itself. Who is no voter by its newest entry would need half of the others
+    only, where their number is even; so there is one more that never answers.
+    """
+    others = [Node(other) for other in sorted(voters - {name})]
+    return others if name in voters else [*others, _NOBODY]
 
 
 class _NullPoller:
@@ -112,7 +125,7 @@ class Engine(SyncObj):  # type: ignore[misc]  # the package has no types
             dynamicMembershipChange=True,
             useFork=False,
             appendEntriesBatchSizeBytes=BATCH_BYTES,
-            logCompactionMinEntries=COMPACT_ENTRIES,
+            logCompactionMinEntries=NEVER_ENTRIES,
             logCompactionMinTime=NEVER_SECONDS,
             journalFile=str(journal.path),
             fullDumpFile=None if path is None else str(path),
@@ -120,7 +133,7 @@ class Engine(SyncObj):  # type: ignore[misc]  # the package has no types
         with _our_parts(journal, snapshots):
             super().__init__(
                 Node(name),
-                [Node(other) for other in sorted(roles.voters - {name})],
+                _counted(roles.voters, name),
                 conf,
                 nodeClass=Node,
                 transport=transport,
@@ -143,10 +156,13 @@ class Engine(SyncObj):  # type: ignore[misc]  # the package has no types
         roles = self.roles.before(change) if reverse else self.roles.after(change)
         if self.is_leader and not reverse and self.name not in roles.voters:
             return False  # it would go on counting itself
+        # the engine denies a second change until this one is applied, but never sets it
+        self._SyncObj__changeClusterIDx = self.last_index + 1 if self.is_leader else None
         self._follow(roles)
         return True
 
     def _SyncObj__updateClusterConfiguration(self, _: list[Node]) -> None:  # noqa: N802
+        self._SyncObj__changeClusterIDx = None
         self._follow(self._exkiq_snapshots.roles)
 
     def _SyncObj__connectedToAnyone(self) -> bool:  # noqa: N802
@@ -157,12 +173,15 @@ class Engine(SyncObj):  # type: ignore[misc]  # the package has no types
     def _follow(self, roles: Roles) -> None:
         """Let the engine's lists of nodes be these."""
         before, self.roles = self.roles, roles
-        for name in sorted(before.voters - roles.voters - {self.name}):
-            super()._SyncObj__doChangeCluster(["rem", name, Node(name)])
+        counted_before, counted = (_counted(each.voters, self.name) for each in (before, roles))
+        for node in counted_before:
+            if node not in counted:
+                super()._SyncObj__doChangeCluster(["rem", node.id, node])
         for name in sorted(before.non_voters - roles.non_voters - {self.name}):
             self._drop_non_voter(Node(name))
-        for name in sorted(roles.voters - before.voters - {self.name}):
-            super()._SyncObj__doChangeCluster(["add", name, Node(name)])
+        for node in counted:
+            if node not in counted_before:
+                super()._SyncObj__doChangeCluster(["add", node.id, node])
         for name in sorted(roles.non_voters - before.non_voters - {self.name}):
             self._take_non_voter(Node(name))
 
@@ -209,7 +228,7 @@ class Engine(SyncObj):  # type: ignore[misc]  # the package has no types
             super()._checkCommandsToApply()
 
     def _SyncObj__tryLogCompaction(self) -> None:  # noqa: N802
-        if self._exkiq_snapshots.is_due:
+        if self._exkiq_snapshots.is_due(COMPACT_ENTRIES):
             self.forceLogCompaction()
         super()._SyncObj__tryLogCompaction()
 
@@ -247,7 +266,7 @@ class Engine(SyncObj):  # type: ignore[misc]  # the package has no types
     @property
     def others(self) -> frozenset[str]:
         """The other voters, as of the newest entry in the log."""
-        return frozenset(node.id for node in self._SyncObj__otherNodes)
+        return frozenset(node.id for node in self._SyncObj__otherNodes - {_NOBODY})
 
     def matched(self, name: str) -> int:
         """Leader only: up to which entry this member is known to have the log."""

@@ -22,8 +22,10 @@ from typing import overload
 from exkiq.errors import DataError
 from exkiq.raft.high_water import HighWaterMark, Reach
 from exkiq.raft.journal_file import (
+    FILE_ERRORS,
     WAY_OUT,
     JournalError,
+    delete_some,
     entry_crc,
     facts_crc,
     is_entry,
@@ -31,8 +33,6 @@ from exkiq.raft.journal_file import (
     open_database,
 )
 
-COMPACT_ROWS_A_COMMIT = 1_000  # deleting more rows or bytes at once would stall the turn
-COMPACT_BYTES_A_COMMIT = 4 * 1024 * 1024
 KEPT_ENTRIES = 10_000  # some ten seconds at full load
 KEPT_BYTES = 16 * 1024 * 1024  # of memory
 
@@ -66,7 +66,11 @@ class Journal:
         self._vote: str | None = None
         self._mark: HighWaterMark | None = None
         self._db = self._open(path)
-        self._load()
+        try:
+            self._load()
+        except BaseException:
+            self._close_files()
+            raise
         self._bytes = self._fresh_bytes = _bytes_of(self._entries)
         self._held_from, self._held_bytes_max = 0, 0
 
@@ -95,7 +99,7 @@ class Journal:
             ).fetchone()
             rows = self._db.execute("SELECT idx, term, body, crc FROM entry ORDER BY idx")
             self._entries = list(self._verified(rows))
-        except sqlite3.Error as error:
+        except FILE_ERRORS as error:
             raise self._damaged(str(error)) from error
         if row is not None:
             self._term, self._vote, self._commit_index, crc = row
@@ -316,20 +320,7 @@ class Journal:
 
     def _cut_some_below(self) -> bool:
         """Delete a slice of what compaction left behind; True when nothing is left of it."""
-        if self._cut_below is None:
-            return True
-        rows = self._db.execute(
-            "SELECT idx, length(body) FROM entry WHERE idx < ? ORDER BY idx LIMIT ?",
-            (self._cut_below, COMPACT_ROWS_A_COMMIT),
-        ).fetchall()
-        room = COMPACT_BYTES_A_COMMIT
-        for count, (index, length) in enumerate(rows, 1):
-            room -= length
-            if room <= 0 or count == COMPACT_ROWS_A_COMMIT:
-                self._db.execute("DELETE FROM entry WHERE idx <= ?", (index,))
-                return False
-        self._db.execute("DELETE FROM entry WHERE idx < ?", (self._cut_below,))
-        return True
+        return self._cut_below is None or delete_some(self._db, self._cut_below)
 
     def _cut_rows_from(self, index: int) -> None:
         if self._cut_from is None or index < self._cut_from:
@@ -364,7 +355,7 @@ class Journal:
         query = "SELECT value, crc FROM identity WHERE key = ?"
         try:
             row = self._db.execute(query, (key,)).fetchone()
-        except sqlite3.Error as error:
+        except FILE_ERRORS as error:
             raise self._damaged(str(error)) from error
         if row is None:
             return None
@@ -394,6 +385,9 @@ class Journal:
                 self._hard_state_changed = True  # the commit index is written seldom otherwise
                 self.commit()
         finally:
-            self._db.close()
-            if self._mark is not None:
-                self._mark.close()
+            self._close_files()
+
+    def _close_files(self) -> None:
+        self._db.close()
+        if self._mark is not None:
+            self._mark.close()

@@ -10,6 +10,8 @@ from pathlib import Path
 from exkiq.errors import DataError, ExkiqError
 
 SCHEMA_VERSION = 2
+COMPACT_ROWS_A_COMMIT = 1_000  # deleting more rows or bytes at once would stall the turn
+COMPACT_BYTES_A_COMMIT = 4 * 1024 * 1024
 
 WAY_OUT = (
     "move the folder away and start the node again, "
@@ -31,6 +33,10 @@ _TABLES = (
     "CREATE TABLE IF NOT EXISTS identity"
     " (key TEXT PRIMARY KEY, value BLOB NOT NULL, crc INTEGER NOT NULL)",
 )
+
+
+# What a damaged file does to SQLite: where its name for something is no text, even the error is.
+FILE_ERRORS = (sqlite3.Error, UnicodeDecodeError)
 
 
 class JournalError(ExkiqError):
@@ -60,6 +66,9 @@ def open_database(path: Path | None, damaged: Callable[[str], DataError]) -> sql
             isolation_level=None,
             check_same_thread=False,
         )
+    except FILE_ERRORS as error:
+        raise damaged(str(error)) from error
+    try:
         for pragma in _PRAGMAS:
             db.execute(f"PRAGMA {pragma}")
         version = db.execute("PRAGMA user_version").fetchone()[0]
@@ -67,7 +76,8 @@ def open_database(path: Path | None, damaged: Callable[[str], DataError]) -> sql
             for table in _TABLES:
                 db.execute(table)
             db.execute(f"PRAGMA user_version={SCHEMA_VERSION}")
-    except sqlite3.Error as error:
+    except FILE_ERRORS as error:
+        db.close()
         raise damaged(str(error)) from error
     if version not in (0, SCHEMA_VERSION):
         db.close()
@@ -83,5 +93,21 @@ def is_unused(db: sqlite3.Connection, damaged: Callable[[str], DataError]) -> bo
     query = "SELECT (SELECT count(*) FROM hard_state) + (SELECT count(*) FROM identity)"
     try:
         return not db.execute(query).fetchone()[0]
-    except sqlite3.Error as error:
+    except FILE_ERRORS as error:
         raise damaged(str(error)) from error
+
+
+def delete_some(db: sqlite3.Connection, below: int) -> bool:
+    """Delete some of the entries below this index, the oldest; True when none is left."""
+    rows = db.execute(
+        "SELECT idx, length(body) FROM entry WHERE idx < ? ORDER BY idx LIMIT ?",
+        (below, COMPACT_ROWS_A_COMMIT),
+    ).fetchall()
+    room = COMPACT_BYTES_A_COMMIT
+    for count, (index, length) in enumerate(rows, 1):
+        room -= length
+        if room <= 0 or count == COMPACT_ROWS_A_COMMIT:
+            db.execute("DELETE FROM entry WHERE idx <= ?", (index,))
+            return False
+    db.execute("DELETE FROM entry WHERE idx < ?", (below,))
+    return True

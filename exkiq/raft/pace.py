@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 
 REST = 1.0  # for each second of work
-PAUSE_SECONDS = 0.0002, 0.005  # at least and at most, between steps of half a millisecond
+PAUSE_SECONDS = 0.0002, 0.001  # at least and at most, between steps of half a millisecond
 
 
 class Pace:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future
+from itertools import count
 from pathlib import Path
 from typing import IO, Any, Protocol, TypeVar
 
@@ -36,6 +37,7 @@ COMPACT_BYTES = 32 * 1024 * 1024  # of log: some seconds to apply again at a res
 ALARM_FACTOR = 4  # times that: memory and disk fill, and somebody should know
 HELD_FACTOR = 2  # times a snapshot of log, at most, is kept for those that are sent one
 HELD_SECONDS_MAX = 60.0  # they may be too slow ever to have all
+READ_STEPS = 4  # at once: who waits for a snapshot has nothing better to do
 NEAR_ENTRIES = 1_000  # so close to the end of the log no snapshot is needed
 FAILED_PAUSE_SECONDS = 30.0  # a full disk is full in the next turn too, and a capture costs time
 
@@ -84,7 +86,7 @@ class SnapshotStore:
         self._received: bytes | None = None
         self._running: Future[bytes | None] | None = None
         self._running_id = 0
-        self._size = 0  # of the newest snapshot
+        self._size = self._last_index = 0  # of the newest snapshot
         self._has_warned = False
         self._pause, self._is_stopped = pause, False
         self._chance, self._share = chance, _share(chance)
@@ -133,6 +135,7 @@ class SnapshotStore:
             log.error("a snapshot could not be written: %s; the log keeps growing", error)
             return SERIALIZER_STATE.FAILED, self._running_id
         self._has_warned, self._share = False, _share(self._chance)
+        self._last_index = self._running_id
         self._note_size()
         return SERIALIZER_STATE.SUCCESS, self._running_id
 
@@ -150,9 +153,10 @@ class SnapshotStore:
         snapshot = received or at_start or self.load()
         if snapshot is None:
             raise DataError("there is no snapshot to load")
-        # of a log that is about to be thrown away no change of members counts
-        self.roles = self._roles_after(snapshot, self._journal[:] if received is None else [])
+        self.roles = self._roles_after(snapshot, [] if received else self._kept_with(snapshot))
+        former = self._machine()
         self._install(snapshot)
+        self._let_go(former)
         return None, snapshot.last, snapshot.previous, []
 
     def getTransmissionData(self, transmissionID: Any) -> Chunk | None:  # noqa: N802, N803
@@ -192,9 +196,8 @@ class SnapshotStore:
 
     # ---- ours --------------------------------------------------------------------------------
 
-    @property
-    def is_due(self) -> bool:
-        """Whether the log that no snapshot holds has become as large as a snapshot is, at least.
+    def is_due(self, entries_max: int) -> bool:
+        """Whether the log that no snapshot holds has become long, or as large as a snapshot is.
 
         More often than that would write the same state again and again.
         """
@@ -207,7 +210,8 @@ class SnapshotStore:
                 fresh // 2**20,
                 self.failures,
             )
-        is_long = fresh > limit * self._share
+        entries = self._journal.last_index - self._last_index
+        is_long = fresh > limit * self._share or entries > entries_max * self._share
         return is_long and self._running is None and self._now() >= self._pause_until
 
     def forget(self, peer: Any = None) -> None:
@@ -262,6 +266,10 @@ class SnapshotStore:
             raise Stopped
         self._pause()
 
+    def _every_few_steps(self) -> Pause:
+        steps = count(1)
+        return lambda: None if next(steps) % READ_STEPS else self._between_steps()
+
     def must_have_loaded(self) -> None:
         """Raise what went wrong while a state was loaded: the engine goes on without it."""
         if self._load_failure is not None:
@@ -279,8 +287,17 @@ class SnapshotStore:
             return follow_changes(self._founders, self._journal[:])
         # the engine compares the heads of log and snapshot at its first turn
         self._journal.align(snapshot.previous, snapshot.last)
-        self._at_start = snapshot
-        return self._roles_after(snapshot, self._journal[:])
+        self._at_start, self._last_index = snapshot, snapshot.last[1]
+        return self._roles_after(snapshot, self._kept_with(snapshot))
+
+    def _kept_with(self, snapshot: Snapshot) -> list[type_entry]:
+        """The log, unless the engine throws it away: then no change of members in it counts."""
+        entries = self._journal[:]
+        return entries if entries[:2] == [snapshot.previous, snapshot.last] else []
+
+    def _let_go(self, machine: Machine) -> None:
+        if machine.jobs:
+            self._work(lambda: machine.let_go(self._every_few_steps()))
 
     def _roles_after(self, snapshot: Snapshot, entries: Iterable[type_entry]) -> Roles:
         later = (entry for entry in entries if entry[1] > snapshot.last[1])
@@ -313,7 +330,7 @@ class SnapshotStore:
     def _read(self, received: bytes) -> Snapshot | DataError:
         """On the thread: check and read what was received, and put it on the disk."""
         try:
-            snapshot = decode(received, "the snapshot sent by the leader", self._between_steps)
+            snapshot = decode(received, "the snapshot sent by the leader", self._every_few_steps())
         except DataError as error:
             return error
         if self.path is None:
@@ -330,11 +347,14 @@ class SnapshotStore:
             snapshot = reading.result()
             if isinstance(snapshot, DataError):
                 raise snapshot
-            return self._accept(snapshot)
+            is_accepted = self._accept(snapshot)
         except (DataError, OSError) as error:
             self.failures += 1
             log.error("%s; it is not used", error)
             return False
+        if not is_accepted:
+            self._let_go(snapshot.machine)
+        return is_accepted
 
     def _accept(self, snapshot: Snapshot) -> bool:
         if snapshot.last[1] <= self._machine().index or self._journal.holds(snapshot.last):
@@ -347,14 +367,14 @@ class SnapshotStore:
             self.path.with_suffix(".received").replace(self.path)
             sync_folder(self.path.parent)
         self._running = None  # it is older: what the thread still writes must not come on top
-        self._checked = snapshot
+        self._checked, self._last_index = snapshot, snapshot.last[1]
         self._note_size()
         return True
 
 
 def _share(chance: Callable[[], float]) -> float:
     """Of the limit: all nodes have the same log, and should not write all at once."""
-    return 0.5 + chance() / 2
+    return 0.7 + 0.3 * chance()
 
 
 def _without(held_for: dict[Any, float], peer: Any) -> dict[Any, float]:

@@ -45,13 +45,23 @@ class Standing:
         return self.engine.others | self.engine.roles.non_voters - {self.engine.name}
 
     @property
+    def is_member(self) -> bool:
+        """Whether this node, and no former one of its name, is a member as of the newest entry."""
+        return self.engine.roles.role(self.engine.name) is not None
+
+    @property
+    def is_voter(self) -> bool:
+        """Whether this member votes, as of the newest entry."""
+        return self.engine.name in self.engine.roles.voters
+
+    @property
     def may_campaign(self) -> bool:
-        """Whether this member votes.
+        """Whether this member may ask the voters to elect it.
 
         Its own removal counts once it is committed: until then it may be the only one that has
         the entry, and who alone can have it committed.
         """
-        return self.engine.name in self.engine.roles.voters or self._votes_as_applied()
+        return self.is_voter or self._votes_as_applied()
 
     @property
     def has_leader(self) -> bool:

@@ -23,6 +23,7 @@ from exkiq.raft.standing import Standing
 from exkiq.wire.messages import Kind
 
 _VOUCHING = ("next_node_idx", "response_vote")
+_ASKING = ("pre_vote", "request_vote")
 _FORWARDED_BY_US = ("apply_command", "apply_command_response")
 
 
@@ -162,7 +163,9 @@ class EngineTransport(Transport):  # type: ignore[misc]  # the engine has no typ
         """Check a peer's message and hand it on. Errors: RemoteWireError, DataError."""
         checked = from_wire(message)
         kind = checked["type"]
-        if kind == "pre_vote":
+        if kind in _ASKING and not self._view.is_member:
+            pass  # who counts on us means a former node of our name, which knew more
+        elif kind == "pre_vote":
             view = self._view
             self._post(sender, self._campaign.judge(checked, view, view.is_leader, self._now()))
         elif kind == "pre_vote_answer":
@@ -176,7 +179,8 @@ class EngineTransport(Transport):  # type: ignore[misc]  # the engine has no typ
         if answer["term"] > self._view.term:
             self._onMessageReceived(Node(sender), step_down(answer["term"]))
         else:
-            self._campaign.count(sender, answer, self._view.voters)
+            view = self._view
+            self._campaign.count(sender, answer, view.voters, we_vote=view.is_voter)
 
     def _admit(self, sender: str, message: Message) -> None:
         if message["type"] == "next_node_idx":

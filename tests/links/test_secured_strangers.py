@@ -86,6 +86,46 @@ def test_a_changed_record_ends_the_link(run_once, papers):
     run_once(work())
 
 
+def test_what_came_before_a_changed_record_is_answered_by_nobody(run_once, caplog, papers):
+    """Whoever answers at once would be hit by an error of TLS, and log a bug that is none."""
+    held = bytearray()
+    is_held = False
+
+    def hold(data: bytes) -> bytes:
+        if not is_held:
+            return data
+        held.extend(data)
+        return b""
+
+    async def work() -> None:
+        nonlocal is_held
+        node = await Peer("n1", certificates=papers.node("n1")).start()
+        async with tapped(node, hold) as (address, _):
+            link = await dial_as(CLIENT, address, certificates=papers.client())
+            await until(lambda: node.clients)
+            there, is_held = node.clients[0], True
+            faults: list[Exception] = []
+            reasons: list[str] = []
+
+            def answer(link: Link, message: list) -> None:
+                try:
+                    link.send([message[0], 0, message[1]])
+                except Exception as error:  # noqa: BLE001 - whatever it is
+                    faults.append(error)
+
+            there.on_message = answer
+            there.on_close = lambda link, reason: reasons.append(reason)
+            link.send([1, "good"])
+            link.send([2, "bad"])
+            await until(lambda: len(held) > 100)
+            there._transport.data_received(bytes(held[:-1]) + bytes([held[-1] ^ 1]))
+            await until(lambda: reasons)
+        assert faults == []
+        assert "bad record mac" in reasons[0]
+
+    run_once(work())
+
+
 def test_a_server_that_speaks_something_else(run, papers):
     """A web server on the port would crash the client, or hold it."""
 

@@ -11,9 +11,16 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from exkiq.machine import Machine, check_invariants, encode_pieces, encode_snapshot
-from exkiq.machine.record import freeze
-from tests.machine.driver import Driver
+from exkiq.machine import (
+    Applied,
+    Machine,
+    check_invariants,
+    encode_pieces,
+    encode_snapshot,
+    limits,
+)
+from exkiq.machine.record import Record, freeze
+from tests.machine.driver import MAIL, Driver
 
 JOBS = 20_000
 BULK = 1_000
@@ -113,3 +120,36 @@ def test_no_table_grows_with_the_number_of_jobs(large: Machine) -> None:
     tables += [segment.records for segment in lane._segments.values()]
     assert sum(map(len, tables)) == 2 * JOBS
     assert max(map(len, tables)) < 300
+
+
+def test_a_machine_that_is_let_go_gives_its_memory_back_bit_by_bit() -> None:
+    """Of a node that took a snapshot in, all jobs it had before would stay in memory."""
+    driver = Driver()
+    for number in range(20):
+        driver.add(*(f"{number}-{each}" for each in range(250)))
+    driver.enqueue(MAIL, ["later"], [b""], delay_ms=1_000)
+    others = _records()
+    pauses: list[None] = []
+    driver.machine.let_go(lambda: pauses.append(None))
+    driver.machine = Machine()
+    assert _records() == others - 5_001
+    assert len(pauses) > 256
+
+
+def test_a_job_that_is_gone_leaves_nothing_behind(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A node makes no full collections: what kept itself alive would fill its memory in days."""
+    monkeypatch.setattr(limits, "CANCELLED_JOBS_MAX", 0)
+    driver = Driver()
+    others = _records()
+    for number in range(5):
+        driver.add(*(f"{number}-{each}" for each in range(BULK)))
+        capture = driver.machine.capture() if number % 2 else None
+        driver.clear("mail")
+        del capture
+    driver.applied = Applied()
+    assert len(driver.machine.jobs) == 0
+    assert _records() == others
+
+
+def _records() -> int:
+    return sum(isinstance(each, Record) for each in gc.get_objects())

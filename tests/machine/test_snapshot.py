@@ -11,7 +11,7 @@ import msgpack
 import pytest
 
 from exkiq.errors import DataError
-from exkiq.machine import Machine, check_invariants, encode_snapshot, snapshot
+from exkiq.machine import Machine, check_invariants, encode_snapshot, limits, snapshot
 from exkiq.machine.record import freeze
 from tests.machine.driver import MAIL, Driver
 from tests.machine.test_total import lively
@@ -64,6 +64,25 @@ def test_many_jobs_and_tombstones_span_many_chunks():
         r.spec for r in driver.machine.jobs.values()
     ]
     assert check_invariants(restored) == []
+
+
+def test_an_id_that_ended_twice_at_one_time_stays_taken_on_every_replica(monkeypatch):
+    """A replica that loaded a snapshot would refuse a job that the others accept."""
+    monkeypatch.setattr(limits, "DUE_MOVES_MAX", 1)
+    first = Driver()
+    session = first.begin()
+    first.add("a")
+    for again in (first.retry, first.delete):
+        first.take(session, "a")
+        first.fail_one(session, "a", "failed")
+        again()
+    first.tick(limits.TOMBSTONE_MS)
+    assert len(first.machine.tombstones.rows) == 1
+    second = Driver(Machine.restore(encode_snapshot(first.machine.capture())))
+    second.now_ms = first.now_ms
+    assert second.add("a") == first.add("a") == [0, [0]]
+    first.tick(1)
+    assert first.add("a") == [1, []]
 
 
 def test_any_damage_is_noticed():

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
+import pytest
+
 from exkiq.clock import ManualClock
-from exkiq.machine import Machine, Spec, State, commands
+from exkiq.machine import Machine, Record, Spec, State, commands
+from exkiq.machine.lanes import QueueState
 from exkiq.queues import LocalHouse, views
 from exkiq.queues.views import counts_map, job_map, jobs_map, queue_map, queues_map, stats_map
 from exkiq.wire import encode_frame
@@ -55,6 +60,25 @@ def test_a_due_retry_is_still_listed_as_retry() -> None:
     house.machine.apply(house.machine.index + 1, body)
     assert ids(house.machine, None, State.RETRY) == ["retry"]
     assert ids(house.machine, None, State.QUEUED) == ["queued"]
+
+
+def test_a_list_does_not_walk_the_jobs_of_another_state(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With a million that wait, the node would stand still at each look at the few retries."""
+    house = house_with_one_job_in_each_state()
+    names = [f"more {number}" for number in range(10)]
+    house.propose_nowait(commands.enqueue(PID(), Spec("app:work", "q"), names, [b""] * 10))
+    walked: list[Record] = []
+    waiting = QueueState.waiting
+
+    def watched(queue: QueueState) -> Iterator[Record]:
+        for record in waiting(queue):
+            walked.append(record)
+            yield record
+
+    monkeypatch.setattr(QueueState, "waiting", watched)
+    assert ids(house.machine, None, State.SCHEDULED) == ["scheduled"]
+    assert ids(house.machine, "q", State.RETRY) == []
+    assert walked == []
 
 
 def test_lists_are_in_hand_out_order_and_paged() -> None:

@@ -79,7 +79,7 @@ def test_the_private_attributes_exist(tmp_path: Path) -> None:
         w.run(1.0)
         names = ("raftLog", "commandsQueue", "noopIDx", "otherNodes", "raftElectionDeadline")
         lists = ("readonlyNodes", "raftNextIndex", "raftMatchIndex", "transport")
-        for name in (*names, *lists, "raftCommitIndex"):
+        for name in (*names, *lists, "raftCommitIndex", "changeClusterIDx"):
             assert hasattr(engine, f"_SyncObj__{name}"), name
         engine.append(b"\x00")
         assert engine._SyncObj__commandsQueue._FastQueue__queue, "where commands wait"

@@ -9,7 +9,7 @@ import pytest
 
 from exkiq.errors import DataError, RemoteWireError
 from exkiq.machine import MemberChange
-from exkiq.raft import Journal, Replica, ReplicaSettings, engine, journal
+from exkiq.raft import Journal, Replica, ReplicaSettings, engine, journal, journal_file
 from exkiq.raft.membership import encode_change
 from tests.raft.world import Member, World, run_at_once, world
 
@@ -134,7 +134,7 @@ def test_a_kill_in_the_middle_of_a_compaction_loses_nothing(
     tmp_path: Path, commits: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The log is cut in slices; killed between two it must still fit to the snapshot."""
-    monkeypatch.setattr(journal, "COMPACT_ROWS_A_COMMIT", 4)
+    monkeypatch.setattr(journal_file, "COMPACT_ROWS_A_COMMIT", 4)
     with world() as w:
         member = w.start("n1", ("n1",), tmp_path)
         many(w, w.leader(), range(20))

@@ -191,3 +191,16 @@ def test_a_log_that_loses_its_end_is_whole_after_a_crash(tmp_path: Path) -> None
     again = Journal(tmp_path / "journal")
     assert again[:] == [(b"x", 1, 5), (b"x", 2, 5), (b"y", 3, 4)]
     again.close()
+
+
+@pytest.mark.parametrize("name", [b"hard_state", b"identity", b"commit_index", b"entry"])
+def test_a_file_whose_names_are_no_text_is_refused(tmp_path: Path, name: bytes) -> None:
+    """SQLite's own error cannot be read then, and a traceback is all the user would see."""
+    path = tmp_path / "journal"
+    journal = Journal(path)
+    journal.setCurrentTerm(1, None)
+    journal.close()
+    path.write_bytes(path.read_bytes().replace(name, name[:2] + b"\x92" + name[3:], 1))
+    for _ in range(2):  # the first refusal leaves the file free
+        with pytest.raises(DataError, match=r"journal is damaged \((?!database is locked)"):
+            Journal(path)

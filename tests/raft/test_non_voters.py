@@ -191,7 +191,10 @@ def test_a_demotion_that_only_the_demoted_has_does_not_stop_a_cluster() -> None:
         founded(w)
         leader = w.leader()
         demoted, third = (name for name in THREE if name != leader.name)
-        w.cut |= {(leader.name, third)}
+        admit(w, "n4")
+        change(w, "promote", "n4")
+        w.run_until(w.settled)
+        w.cut |= {(leader.name, third), (leader.name, "n4")}
         leader.replica.change_members(MemberChange("demote", demoted))
         w.run_until(lambda: demoted not in w.members[demoted].replica.voters)
         assert third in leader.replica.voters

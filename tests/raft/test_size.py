@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 from concurrent.futures import Future
 from pathlib import Path
@@ -9,7 +10,8 @@ from typing import Any
 
 import pytest
 
-from exkiq.raft import Journal, snapshot
+from exkiq.machine import Record
+from exkiq.raft import Journal, engine, snapshot
 from exkiq.raft import journal as journal_module
 from exkiq.raft.pieces import ON_THE_WAY_BYTES_MAX
 from tests.raft.test_hazards_log import THREE, many, three
@@ -37,8 +39,8 @@ def test_large_entries_bring_a_snapshot_by_their_bytes(
         for number in range(50):
             w.enqueue(leader, number)
             large(w, leader, 1, 10_000)  # the same job again: the state does not grow
-            assert member.journal.fresh_bytes < 130_000
-            assert member.journal.size_bytes < 200_000
+            assert member.journal.fresh_bytes < 140_000
+            assert member.journal.size_bytes < 210_000
         w.run(0.5)
         assert (tmp_path / "snapshot").is_file()
         assert member.journal.first_index > 30
@@ -61,6 +63,119 @@ def test_a_follower_a_little_behind_is_sent_entries_and_no_snapshot(tmp_path: Pa
         w.run(2.0)
         assert len(member.replica.machine.jobs) == 40
         assert pieces(w, laggard) == []
+
+
+def test_a_peer_that_reads_a_snapshot_needs_no_second_one(tmp_path: Path) -> None:
+    """Under load the log is trimmed again before it has read the first, and so on for ever."""
+    with world() as w:
+        leader, laggard = with_laggard(w, tmp_path)
+        member = w.start(laggard, THREE, tmp_path / laggard)
+        store = member.replica.snapshots
+        work, waiting = store._work, []
+
+        def later(function: Any) -> Future[Any]:
+            waiting.append((function, Future()))
+            return waiting[-1][1]
+
+        store._work = later
+        w.run_until(lambda: bool(waiting))
+        sent_until = leader.journal.first_index
+        for start in (30, 60, 90):
+            many(w, leader, range(start, start + 30))
+            leader.replica._engine.forceLogCompaction()
+            w.run(0.3)
+        assert leader.journal.first_index == sent_until
+        w.sent.clear()
+        store._work = work
+        function, future = waiting[0]
+        future.set_result(function())
+        w.run(2.0)
+        assert pieces(w, laggard) == []
+        assert len(member.replica.machine.jobs) == 120
+        many(w, leader, range(120, 125))
+        leader.replica._engine.forceLogCompaction()
+        w.run(0.3)
+        assert leader.journal.first_index > sent_until + 90
+        assert w.settled()
+
+
+@pytest.mark.parametrize("ends", ["time", "link"])
+def test_the_log_is_not_kept_for_ever_for_a_peer_that_is_sent_a_snapshot(
+    tmp_path: Path, ends: str
+) -> None:
+    """One that hangs while it reads would fill memory and disk of the leader."""
+    with world() as w:
+        leader, laggard = with_laggard(w, tmp_path)
+        member = w.start(laggard, THREE, tmp_path / laggard)
+        member.replica.snapshots._work = lambda _: Future()
+        w.run_until(lambda: member.replica.snapshots.is_reading)
+        held_from = leader.journal.first_index
+        if ends == "time":
+            w.run(snapshot.HELD_SECONDS_MAX + 1.0)
+        else:
+            w.kill(laggard)
+        many(w, leader, range(30, 60))
+        leader.replica._engine.forceLogCompaction()
+        w.run(0.5)
+        assert leader.journal.first_index > held_from + 25
+
+
+def test_what_is_kept_for_such_a_peer_has_a_bound_in_bytes() -> None:
+    """Under load a slow reader would fill the memory of the leader in its minute."""
+    journal = Journal(None)
+    for index in range(1, 11):
+        journal.add(b"x" * 100, index, 1)
+    journal.hold(5_000)
+    for index in range(11, 61):
+        journal.add(b"x" * 100, index, 1)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(journal_module, "KEPT_ENTRIES", 5)
+        journal.deleteEntriesTo(50)
+        assert journal.first_index == 1
+        journal.deleteEntriesTo(55)
+        assert journal.first_index == 51
+    journal.close()
+
+
+def test_three_nodes_do_not_write_their_snapshots_at_the_same_entry(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All would be slow at once, and with them the majority that every job waits for."""
+    monkeypatch.setattr(engine, "COMPACT_ENTRIES", 100)
+    with world() as w:
+        three(w, tmp_path)
+        many(w, w.leader(), range(130))
+        w.run(0.5)
+        ends = {member.replica.snapshots._last_index for member in w.members.values()}
+        assert len(ends) == 3
+        assert 0 not in ends
+
+
+def test_the_state_that_a_snapshot_replaces_is_given_back(tmp_path: Path) -> None:
+    """Its records know their pages and these know them: a gigabyte would stay, each time."""
+    with world() as w:
+        leader, laggard = with_laggard(w, tmp_path)
+        member = w.start(laggard, THREE, tmp_path / laggard)
+        w.run(1.0)
+        w.isolate(laggard)
+        many(w, leader, range(30, 60))
+        leader.replica._engine.forceLogCompaction()
+        w.run(0.3)
+        gc.collect()
+        gc.disable()
+        before = records()
+        try:
+            w.heal()
+            w.run(2.0)
+            jobs = [len(each.replica.machine.jobs) for each in w.members.values()]
+            assert jobs == [60, 60, 60]
+            assert records() == before + 30
+        finally:
+            gc.enable()
+
+
+def records() -> int:
+    return sum(isinstance(each, Record) for each in gc.get_objects())
 
 
 def test_the_tail_has_a_bound_in_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
