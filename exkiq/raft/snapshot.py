@@ -374,7 +374,7 @@ class SnapshotStore:
 
 def _share(chance: Callable[[], float]) -> float:
     """Of the limit: all nodes have the same log, and should not write all at once."""
-    return 0.7 + 0.3 * chance()
+    return 0.75 + chance() / 2
 
 
 def _without(held_for: dict[Any, float], peer: Any) -> dict[Any, float]:

@@ -12,7 +12,9 @@ import pytest
 import exkiq
 from exkiq import client as clients
 from exkiq import errors
+from exkiq.bridge import ThreadWaiter
 from exkiq.client import Client
+from exkiq.requests import Proposal
 from exkiq.wire.codec import decode_call
 from tests.api.api_app import Add
 from tests.api.conftest import Connect
@@ -132,6 +134,14 @@ def test_an_election_is_waited_for(
     pair[0].mood = pair[1].mood = Mood.HONEST
     done.join()
     assert arguments(cluster) == [1]
+
+
+@pytest.mark.parametrize("seconds", [0.05, 0.15, 0.25, 5.0])
+def test_a_node_has_time_however_short_the_caller_waits(seconds: float) -> None:
+    """Of a short time nothing would be left to the node: it would refuse what it could do."""
+    proposal = Proposal(b"", ThreadWaiter(), deadline=10.0 + seconds, about="a job")
+    left_ms = proposal.message(1, 10.0)[3]
+    assert seconds * 500 - 1 <= left_ms < seconds * 1000
 
 
 def test_nobody_there_is_an_error_that_helps(connect: Connect, tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ import ssl
 import pytest
 
 from exkiq.errors import ClusterMismatch, NoNodeError, RemoteWireError
-from exkiq.links import StrangerLimits
+from exkiq.links import Link, StrangerLimits
 from tests.links.loopback import CLIENT, QUICK, Mailbox, Peer, dial_as, said, until
 from tests.links.papers import Papers, tapped
 
@@ -110,14 +110,14 @@ def test_what_came_before_a_changed_record_is_answered_by_nobody(run_once, caplo
             def answer(link: Link, message: list) -> None:
                 try:
                     link.send([message[0], 0, message[1]])
-                except Exception as error:  # noqa: BLE001 - whatever it is
+                except Exception as error:
                     faults.append(error)
 
             there.on_message = answer
             there.on_close = lambda link, reason: reasons.append(reason)
-            link.send([1, "good"])
-            link.send([2, "bad"])
-            await until(lambda: len(held) > 100)
+            link.send([1, "good" * 10])
+            link.send([2, "bad" * 50])
+            await until(lambda: len(held) > 200)
             there._transport.data_received(bytes(held[:-1]) + bytes([held[-1] ^ 1]))
             await until(lambda: reasons)
         assert faults == []

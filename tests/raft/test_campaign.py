@@ -63,6 +63,17 @@ def test_a_majority_of_this_round_opens_the_campaign() -> None:
     assert campaign.is_open
 
 
+def test_who_does_not_vote_needs_a_majority_of_the_others() -> None:
+    """Half of an even number would elect it, the other half somebody else."""
+    campaign = Campaign()
+    answer = {"type": "pre_vote_answer", "term": 9, "round": 1, "granted": True}
+    campaign.ask(Me([1]), 0.0)
+    campaign.count("n2", answer, {"n2", "n3"}, we_vote=False)
+    assert not campaign.is_open
+    campaign.count("n3", answer, {"n2", "n3"}, we_vote=False)
+    assert campaign.is_open
+
+
 def test_a_leader_that_is_heard_ends_the_round() -> None:
     campaign = Campaign()
     number = campaign.ask(Me([1]), 0.0)["round"]

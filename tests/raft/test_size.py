@@ -155,7 +155,7 @@ def test_the_state_that_a_snapshot_replaces_is_given_back(tmp_path: Path) -> Non
     """Its records know their pages and these know them: a gigabyte would stay, each time."""
     with world() as w:
         leader, laggard = with_laggard(w, tmp_path)
-        member = w.start(laggard, THREE, tmp_path / laggard)
+        w.start(laggard, THREE, tmp_path / laggard)
         w.run(1.0)
         w.isolate(laggard)
         many(w, leader, range(30, 60))

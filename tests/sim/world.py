@@ -19,7 +19,7 @@ from pysyncobj.node import Node
 
 from exkiq.errors import DataError, NotRunning
 from exkiq.machine import check_invariants
-from exkiq.raft import chunks, engine, journal, snapshot_file
+from exkiq.raft import chunks, engine, journal, snapshot, snapshot_file
 from exkiq.raft.journal import JournalError
 from exkiq.wire.hello import Hello
 from tests.sim.clients import Clients
@@ -334,6 +334,7 @@ def world(seed: int, options: Options) -> Iterator[World]:
         (snapshot_file, "os"): made.files,
         # with few entries in the log a tail would spare every laggard the snapshot
         (journal, "KEPT_ENTRIES"): 0 if options.compact < 1000 else journal.KEPT_ENTRIES,
+        (snapshot, "HELD_FACTOR"): 0 if options.compact < 100 else snapshot.HELD_FACTOR,
         (chunks, "CHUNK_BYTES"): 4096 if options.compact < 1000 else chunks.CHUNK_BYTES,
     }
     theirs = {(owner, name): getattr(owner, name) for owner, name in ours}
