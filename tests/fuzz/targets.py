@@ -132,7 +132,7 @@ def journal(data: bytes) -> None:
     with tempfile.TemporaryDirectory(dir=_memory_folder(), prefix="exkiq-fuzz-") as folder:
         path = Path(folder) / "journal"
         path.write_bytes(data)
-        (path.with_name(high_water.FILE_NAME)).touch()
+        high_water.HighWaterMark(path, is_new=True).close()
         try:
             opened = Journal(path)
         except DataError:

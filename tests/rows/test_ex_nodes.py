@@ -7,6 +7,7 @@ import os
 import signal
 import time
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -40,12 +41,14 @@ def test_EX_02_a_minority_refuses_writes_and_answers_reads(pair: Group) -> None:
         until(pair.agrees, 5.0, "one leader")
         pair.take_down(name)
         (left,) = pair.nodes
-        with pair.client_of(left, enqueue_timeout=1.0) as client:
+        with pair.client_of(left, enqueue_timeout=2.0) as client, ThreadPoolExecutor(2) as threads:
             until(lambda node=pair.nodes[left]: stays_without_leader(node), 10.0, "it knows")
+            write = threads.submit(client.queue("default").pause)
+            read = threads.submit(client.stats, consistent=True)
             with pytest.raises(errors.NoQuorum):
-                client.queue("default").pause()
+                write.result()
             with pytest.raises(errors.NoQuorum):
-                client.stats(consistent=True)
+                read.result()
             assert client.job(kept.id).status().state == "succeeded"
             assert client.stats()["succeeded"] == 1
         pair.bring_up(name)
