@@ -18,6 +18,7 @@ from exkiq.raft.messages import Message
 
 LEADER_SECONDS = 0.25  # a leader heard so lately is alive: the shortest patience of the engine
 ROUND_SECONDS = 0.1  # then the answers that are missing will not come
+YIELD_SECONDS = 1.0  # who asks for ever and cannot win must not keep us from asking
 
 
 @dataclass(slots=True)
@@ -33,6 +34,7 @@ class Campaign:
     _granted: set[str] = field(default_factory=set)
     _asked_at: float = float("-inf")
     _heard_at: float = float("-inf")
+    _yielded_at: float = float("-inf")
 
     def heard_leader(self, now: float) -> None:
         """A leader of our term or a newer one spoke."""
@@ -79,6 +81,8 @@ class Campaign:
             and question["term"] > view.term
             and self._is_as_new(question, view)
         )
+        if is_granted and now - self._yielded_at >= YIELD_SECONDS:
+            self._yielded_at = self._asked_at = now  # two that ask at once split the votes
         return {
             "type": "pre_vote_answer",
             "term": view.term,

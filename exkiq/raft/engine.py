@@ -277,10 +277,15 @@ class Engine(SyncObj):  # type: ignore[misc]  # the package has no types
         return int(self._SyncObj__raftState) == _CANDIDATE
 
     @property
-    def election_at(self) -> float:
-        """When patience with a leader that is not heard ends, in monotonic seconds."""
-        return float(getattr(self, _DEADLINE))
+    def election_in(self) -> float:
+        """Seconds until patience with a leader that is not heard ends.
 
-    def set_election(self, at: float) -> None:
-        """Set that time."""
-        setattr(self, _DEADLINE, at)
+        The engine reads the raw monotonic clock, which is seconds away from everybody else's on
+        a machine whose clock has been steered for a while: a moment of one means nothing to the
+        other.
+        """
+        return float(getattr(self, _DEADLINE)) - float(syncobj.monotonicTime())
+
+    def set_election_in(self, seconds: float) -> None:
+        """Let it end then."""
+        setattr(self, _DEADLINE, syncobj.monotonicTime() + seconds)

@@ -70,6 +70,13 @@ class Roles:
             return MemberRole.VOTER
         return MemberRole.NON_VOTER if name in self.non_voters else None
 
+    def heirs_before(self, lost: str) -> int:
+        """How many voters come before us when this one is gone.
+
+        All notice at once; who asks at the same time as another gets no majority.
+        """
+        return sum(voter < self.name for voter in self.voters - {lost})
+
     def after(self, change: MemberChange) -> Roles:
         """The roles when the change is in the log."""
         _, role = ROLES[MemberVerb(change.verb)]

@@ -37,7 +37,7 @@ from exkiq.raft.transport import EngineTransport
 from exkiq.telemetry import log
 from exkiq.wire.messages import Kind
 
-HEIR_SECONDS = 0.05  # who lost its link to the leader waits up to this, by chance, then asks
+HEIR_SECONDS = 0.05  # two ticks: who lost its link to the leader asks in its turn, by name
 TICK_SECONDS = 0.025  # half a heartbeat
 OUTBOX_TICKS = 4  # a pass over all that wait, ten times a second: callers allow 0.2 s for it
 SLOW_TURN_SECONDS = 0.25  # half an election: longer ones cost the lead
@@ -206,8 +206,8 @@ class Replica:
         was_leader = name == self._engine.leader
         self._transport.peer_down(name, was_leader)
         if was_leader:
-            soon = self._clock.monotonic() + HEIR_SECONDS * self._chance()
-            self._engine.set_election(min(self._engine.election_at, soon))
+            turn = self._engine.roles.heirs_before(name) + self._chance() / 5
+            self._engine.set_election_in(min(self._engine.election_in, HEIR_SECONDS * turn))
         self.snapshots.forget(Node(name))
 
     def receive(self, sender: str, message: list[Any]) -> None:
@@ -274,7 +274,7 @@ class Replica:
         if now - self._last_turn > ELECTION_SECONDS_MIN / 2:
             spread = ELECTION_SECONDS_MAX - ELECTION_SECONDS_MIN
             wait = ELECTION_SECONDS_MIN + spread * self._chance()
-            self._engine.set_election(max(self._engine.election_at, now + wait))
+            self._engine.set_election_in(max(self._engine.election_in, wait))
 
     def _sync_soon(self) -> None:
         """Steps 4 and 5. A leader lets its messages leave first: followers sync meanwhile."""

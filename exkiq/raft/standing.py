@@ -96,7 +96,7 @@ class Standing:
     @property
     def is_patience_over(self) -> bool:
         """Whether the time to wait for a leader has passed."""
-        return self._now() >= self.engine.election_at
+        return self.engine.election_in <= 0
 
     @property
     def last_index(self) -> int:

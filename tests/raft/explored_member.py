@@ -243,7 +243,7 @@ class ExploredMember:
     def campaign(self) -> None:
         """Patience is over and the round of asking is won."""
         self.transport._campaign.is_open = True
-        self.engine.set_election(0.0)
+        self.engine.set_election_in(-1.0)
 
     def beat(self) -> None:
         """A heartbeat is due."""

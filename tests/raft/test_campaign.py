@@ -100,3 +100,23 @@ def test_a_call_of_the_leader_is_not_undone_by_its_heartbeats() -> None:
     campaign.close()
     campaign.heard_leader(1.1)
     assert not campaign.is_open
+
+
+def test_who_said_yes_waits_a_round_before_it_asks() -> None:
+    """Both would campaign in one term, and neither would get the other's vote."""
+    campaign = Campaign()
+    assert campaign.may_ask(5.0)
+    assert judged(campaign, 5.0)
+    assert not campaign.may_ask(5.0 + ROUND_SECONDS / 2)
+    assert campaign.may_ask(5.0 + ROUND_SECONDS * 1.01)
+
+
+def test_who_is_asked_for_ever_asks_all_the_same() -> None:
+    """One that is cut off from the rest could keep the only one that can lead from asking."""
+    campaign = Campaign()
+    asked = 0
+    for number in range(10):
+        now = 5.0 + number * ROUND_SECONDS * 0.9
+        assert judged(campaign, now)
+        asked += campaign.may_ask(now)
+    assert asked > 5

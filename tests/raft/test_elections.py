@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import pytest
+from pysyncobj import syncobj
+
 from tests.raft.world import many, three, world
 
 
@@ -107,7 +110,7 @@ def test_a_member_that_was_stopped_reads_before_it_asks_for_votes() -> None:
         w.run(0.5)
         w.sent.clear()
         paused.replica._last_turn -= 2.0  # so long it had no turn, and now it has one
-        paused.replica._engine.set_election(w.clock.seconds - 1.5)
+        paused.replica._engine.set_election_in(-1.5)
         paused.replica._turn()
         w.run(1.0)
         assert not [m for _, _, m in w.sent if m[0] == 1 and m[1]["type"] == "pre_vote"]
@@ -132,3 +135,32 @@ def test_how_old_an_answer_may_be() -> None:
         w.run(2.0)
         assert 1900 < follower.replica.standing.age_ms < 2100
         assert 1100 < leader.replica.standing.age_ms < 2000  # it takes a while to notice
+
+
+@pytest.mark.parametrize("apart", [-3600.0, 0.0, 3600.0])
+def test_a_dead_leader_is_replaced_at_once(apart: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The engine's clock is another than ours, and with time the two drift apart: mixed up, nobody
+    asks for votes for as long as they differ. And who asks with another splits the votes."""
+    for seed in range(10):
+        with world(seed) as w:
+            monkeypatch.setattr(syncobj, "monotonicTime", lambda w=w: w.clock.monotonic() + apart)
+            three(w)
+            leader = w.leader()
+            w.run(1.0)
+            killed_at = w.clock.seconds
+            w.kill(leader.name)
+            w.leader()
+            assert w.clock.seconds - killed_at < 0.1, seed
+
+
+def test_patience_is_forgiven_by_the_engine_s_clock(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A node that slept would not look for a leader for hours."""
+    with world() as w:
+        monkeypatch.setattr(syncobj, "monotonicTime", lambda: w.clock.monotonic() - 3600.0)
+        three(w)
+        leader = w.leader()
+        others = [m for m in w.members.values() if m is not leader]
+        for other in others:
+            other.replica._last_turn -= 2.0
+            other.replica._turn()
+            assert 0.2 < other.replica._engine.election_in < 0.6

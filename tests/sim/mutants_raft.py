@@ -9,10 +9,12 @@ from typing import Any
 
 from exkiq.machine import snapshot as machine_snapshot
 from exkiq.raft import Journal, Replica, campaign, guard, membership, snapshot_file, transport
+from exkiq.raft.engine import Engine
 from exkiq.raft.guard import NOTHING, Appending, Guard, Verdict
 from exkiq.raft.outcomes import Outbox
 from exkiq.raft.pieces import Pieces
 from exkiq.raft.snapshot import SnapshotStore
+from exkiq.raft.standing import Standing
 from exkiq.raft.transport import EngineTransport
 from tests.sim.disk import Disk, SimJournal
 from tests.sim.lifecycle import Lifecycle
@@ -82,7 +84,11 @@ def _votes_twice() -> Parts:
 
 
 def _any_voter() -> Parts:
-    return [(Guard, "_counts", lambda *_: True)]
+    """Those who would give such a vote hold it back too."""
+    return [
+        (Guard, "_counts", lambda *_: True),
+        (Standing, "is_member", property(lambda _: True)),
+    ]
 
 
 def _no_pre_vote() -> Parts:
@@ -252,7 +258,17 @@ def _two_changes() -> Parts:
         self._in_flight = None
         return following(self)
 
-    return [(membership.MemberChanges, "next", hasty)]
+    change = Engine._SyncObj__doChangeCluster  # type: ignore[attr-defined]
+
+    def unarmed(self: Any, request: Any, reverse: bool = False) -> Any:
+        is_done = change(self, request, reverse)
+        self._SyncObj__changeClusterIDx = None
+        return is_done
+
+    return [
+        (membership.MemberChanges, "next", hasty),
+        (Engine, "_SyncObj__doChangeCluster", unarmed),
+    ]
 
 
 def _forgotten_members() -> Parts:

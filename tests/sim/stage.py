@@ -132,7 +132,8 @@ def set_election(made: World, name: str, seconds: float) -> None:
     node = made.nodes.get(name)
     is_member = node is not None and node.rooms is not None
     if is_member and not engine(made, name).is_leader:
-        engine(made, name).set_election(node.host.monotonic() + seconds)
+        # by its own clock: the engine's stands still for a node whose turn it is not
+        engine(made, name)._SyncObj__raftElectionDeadline = node.host.monotonic() + seconds
 
 
 # ---- who hears whom --------------------------------------------------------------------------
