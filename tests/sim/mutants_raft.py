@@ -8,16 +8,14 @@ from types import SimpleNamespace
 from typing import Any
 
 from exkiq.machine import snapshot as machine_snapshot
-from exkiq.raft import Journal, Replica, campaign, guard, membership, snapshot_file, transport
-from exkiq.raft.engine import Engine
+from exkiq.raft import Journal, Replica, campaign, guard, snapshot_file, transport
 from exkiq.raft.guard import NOTHING, Appending, Guard, Verdict
 from exkiq.raft.outcomes import Outbox
 from exkiq.raft.pieces import Pieces
 from exkiq.raft.snapshot import SnapshotStore
 from exkiq.raft.standing import Standing
 from exkiq.raft.transport import EngineTransport
-from tests.sim.disk import Disk, SimJournal
-from tests.sim.lifecycle import Lifecycle
+from tests.sim.disk import SimJournal
 from tests.sim.mutant import DEATHS, Mutant, Parts
 
 # ---- what must be on the disk ----------------------------------------------------------------
@@ -243,44 +241,6 @@ def _older_snapshot() -> Parts:
     return [(SnapshotStore, "_accept", gullible)]
 
 
-def _empty_voter() -> Parts:
-    def wiped(self: Any, name: str) -> None:
-        old = self._world.disks[name]
-        self._world.disks[name] = Disk(name, old.folder, members=old.members)
-
-    return [(Lifecycle, "wipe", wiped)]
-
-
-def _two_changes() -> Parts:
-    following = membership.MemberChanges.next
-
-    def hasty(self: Any) -> Any:
-        self._in_flight = None
-        return following(self)
-
-    change = Engine._SyncObj__doChangeCluster  # type: ignore[attr-defined]
-
-    def unarmed(self: Any, request: Any, reverse: bool = False) -> Any:
-        is_done = change(self, request, reverse)
-        self._SyncObj__changeClusterIDx = None
-        return is_done
-
-    return [
-        (membership.MemberChanges, "next", hasty),
-        (Engine, "_SyncObj__doChangeCluster", unarmed),
-    ]
-
-
-def _forgotten_members() -> Parts:
-    begin = SnapshotStore.roles_at_start
-
-    def founders(self: Any, roles: Any) -> Any:
-        begin(self, roles)
-        return roles
-
-    return [(SnapshotStore, "roles_at_start", founders)]
-
-
 RAFT_MUTANTS: dict[str, Mutant] = {
     "ack-before-sync": Mutant(
         "answers leave before the commit", "S5", _ack_before_sync, (*DEATHS, "slowdisk")
@@ -384,20 +344,5 @@ RAFT_MUTANTS: dict[str, Mutant] = {
         "S13",
         _older_snapshot,
         schedule="snapshot-sent-again",
-    ),
-    "empty-voter": Mutant(
-        "who lost its disk votes as before", "S6", _empty_voter, schedule="empty-disk"
-    ),
-    "two-changes": Mutant(
-        "a change of members does not wait for the one before",
-        "S10",
-        _two_changes,
-        schedule="two-changes",
-    ),
-    "forgotten-members": Mutant(
-        "a restart forgets the changes of members",
-        "S11",
-        _forgotten_members,
-        schedule="members-after-a-restart",
     ),
 }
