@@ -126,12 +126,12 @@ class Replica:
     @property
     def is_leader(self) -> bool:
         """Leader, and everything of earlier terms is applied here."""
-        return self._engine.is_leader_ready
+        return self._loop is not None and self._engine.is_leader_ready
 
     @property
     def leader(self) -> str | None:
-        """The leader's name; None when there is none, or no link to it."""
-        leader = self._engine.leader
+        """The leader's name; None when there is none, or no link to it, or we do not run."""
+        leader = None if self._loop is None else self._engine.leader
         if leader is None or leader == self.name or self._transport.is_connected(leader):
             return leader
         return None

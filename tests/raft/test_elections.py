@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from pysyncobj import syncobj
 
+from exkiq.raft import JournalError
 from tests.raft.world import many, three, world
 
 
@@ -164,3 +165,17 @@ def test_patience_is_forgiven_by_the_engine_s_clock(monkeypatch: pytest.MonkeyPa
             other.replica._last_turn -= 2.0
             other.replica._turn()
             assert 0.2 < other.replica._engine.election_in < 0.6
+
+
+def test_a_leader_whose_disk_fails_leads_no_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It fails while it takes over a newer term, and would be a second leader of that term."""
+    with world() as w:
+        three(w)
+        leader = w.leader()
+        other = next(name for name in w.members if name != leader.name)
+
+        monkeypatch.setattr(leader.journal, "_failure", "no space left")
+        vote = {"type": "request_vote", "last_log_index": 99, "last_log_term": 9}
+        leader.replica.receive(other, [1, {**vote, "term": leader.replica.term + 1}])
+        assert [type(error) for error in leader.failures] == [JournalError]
+        assert (leader.replica.is_leader, leader.replica.leader) == (False, None)
