@@ -165,6 +165,7 @@ class Connection:
         self._owed[link] = self._owed.get(link, 0) + 1
         self._polls += isinstance(request, ResultWait)
         self._look_by(silent_at)
+        request.sent_at = now
         link.send(request.message(rid, now))
 
     def _land(self, rid: int) -> Flight | None:
@@ -233,7 +234,10 @@ class Connection:
             self._refused(request, link)
         elif isinstance(error, Unavailable):
             request.refusal = error
-            self._refused(request, link)
+            if request.is_late_for_another(self._clock.monotonic()):
+                self._finish(request, None, error)
+            else:
+                self._refused(request, link)
         else:
             self._finish(request, None, error)
 

@@ -39,6 +39,9 @@ GRACE_SECONDS = 2.0
 REACH_SECONDS = 5.0
 SILENT_SECONDS = 15.0
 
+# Less than this, and less than the last answer took, is not worth another sending.
+LAST_TRY_SECONDS = 0.3
+
 # Between two questions where the answer was "not yet".
 PAUSE_SECONDS = 0.05
 
@@ -65,6 +68,7 @@ class Request:
         self.about = about
         self.rids: list[int] = []
         self.sendings = 0
+        self.sent_at = 0.0
         self.refusals = 0
         self.refusal: Unavailable | None = None
         self.is_doubtful = False
@@ -73,6 +77,11 @@ class Request:
 
     def message(self, rid: int, now: float) -> list[Any]:
         raise NotImplementedError
+
+    def is_late_for_another(self, now: float) -> bool:
+        """Whether a sure "not done" would only become "nobody knows" by asking once more."""
+        left = self.deadline - now
+        return not self.is_doubtful and left < min(LAST_TRY_SECONDS, now - self.sent_at)
 
     def patience(self, now: float) -> float:  # noqa: ARG002 - a poll's depends on what is left
         """Seconds of silence after a sending that mean trouble."""

@@ -41,7 +41,7 @@ def test_EX_02_a_minority_refuses_writes_and_answers_reads(pair: Group) -> None:
         until(pair.agrees, 5.0, "one leader")
         pair.take_down(name)
         (left,) = pair.nodes
-        with pair.client_of(left, enqueue_timeout=2.0) as client, ThreadPoolExecutor(2) as threads:
+        with pair.client_of(left, enqueue_timeout=1.4) as client, ThreadPoolExecutor(2) as threads:
             until(lambda node=pair.nodes[left]: stays_without_leader(node), 10.0, "it knows")
             write = threads.submit(client.queue("default").pause)
             read = threads.submit(client.stats, consistent=True)
