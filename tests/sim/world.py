@@ -137,7 +137,8 @@ class World:
         node.host.is_alive = False
         node.replica._loop = None
         node.replica.journal.abandon()
-        node.replica.snapshots.forget()  # the files that it was sending
+        if node.rooms is not None:
+            node.replica.snapshots.forget()  # the files that it was sending
         for run, *_ in node.pool.runs.values():
             run.ended = node.host.local
         self.watch.note(name, "dies")
