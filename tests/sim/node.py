@@ -196,6 +196,12 @@ class SimNode:
         if self.disk.members:
             self._build()
 
+    def leave_files(self) -> None:
+        """What the system does with the files of a process that is gone."""
+        self.replica.journal.abandon()
+        if self.rooms is not None:
+            self.rooms.replica.snapshots.forget()
+
     def begin(self) -> None:
         if self.rooms is not None:
             self.rooms.begin(QUEUES)

@@ -136,9 +136,7 @@ class World:
         del self.nodes[name]
         node.host.is_alive = False
         node.replica._loop = None
-        node.replica.journal.abandon()
-        if node.rooms is not None:
-            node.replica.snapshots.forget()  # the files that it was sending
+        node.leave_files()
         for run, *_ in node.pool.runs.values():
             run.ended = node.host.local
         self.watch.note(name, "dies")
@@ -352,7 +350,7 @@ def world(seed: int, options: Options) -> Iterator[World]:
         for (owner, name), part in theirs.items():
             setattr(owner, name, part)
         for name in list(made.nodes):
-            made.nodes.pop(name).replica.journal.abandon()
+            made.nodes.pop(name).leave_files()
         logging.disable(level)
         shutil.rmtree(folder, ignore_errors=True)
 
