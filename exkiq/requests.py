@@ -80,8 +80,9 @@ class Request:
 
     def is_late_for_another(self, now: float) -> bool:
         """Whether a sure "not done" would only become "nobody knows" by asking once more."""
-        left = self.deadline - now
-        return not self.is_doubtful and left < min(LAST_TRY_SECONDS, now - self.sent_at)
+        left, took = self.deadline - now, now - self.sent_at
+        is_sure = not self.is_doubtful and not self.rids  # no other sending may have done it
+        return is_sure and left < min(LAST_TRY_SECONDS, took)
 
     def patience(self, now: float) -> float:  # noqa: ARG002 - a poll's depends on what is left
         """Seconds of silence after a sending that mean trouble."""
