@@ -65,20 +65,32 @@ def test_a_follower_a_little_behind_is_sent_entries_and_no_snapshot(tmp_path: Pa
         assert pieces(w, laggard) == []
 
 
+class SlowThread:
+    """Does what a member's snapshot store gives it only when it is told to."""
+
+    def __init__(self, member: Member) -> None:
+        self.waiting: list[tuple[Any, Future[Any]]] = []
+        self._store = member.replica.snapshots
+        self._work, self._store._work = self._store._work, self._later
+
+    def _later(self, function: Any) -> Future[Any]:
+        self.waiting.append((function, Future()))
+        return self.waiting[-1][1]
+
+    def go_on(self) -> None:
+        """Do the first; what comes later is done at once."""
+        self._store._work = self._work
+        function, future = self.waiting[0]
+        future.set_result(function())
+
+
 def test_a_peer_that_reads_a_snapshot_needs_no_second_one(tmp_path: Path) -> None:
     """Under load the log is trimmed again before it has read the first, and so on for ever."""
     with world() as w:
         leader, laggard = with_laggard(w, tmp_path)
         member = w.start(laggard, THREE, tmp_path / laggard)
-        store = member.replica.snapshots
-        work, waiting = store._work, []
-
-        def later(function: Any) -> Future[Any]:
-            waiting.append((function, Future()))
-            return waiting[-1][1]
-
-        store._work = later
-        w.run_until(lambda: bool(waiting))
+        thread = SlowThread(member)
+        w.run_until(lambda: bool(thread.waiting))
         sent_until = leader.journal.first_index
         for start in (30, 60, 90):
             many(w, leader, range(start, start + 30))
@@ -86,9 +98,7 @@ def test_a_peer_that_reads_a_snapshot_needs_no_second_one(tmp_path: Path) -> Non
             w.run(0.3)
         assert leader.journal.first_index == sent_until
         w.sent.clear()
-        store._work = work
-        function, future = waiting[0]
-        future.set_result(function())
+        thread.go_on()
         w.run(2.0)
         assert pieces(w, laggard) == []
         assert len(member.replica.machine.jobs) == 120
@@ -267,26 +277,17 @@ def test_a_node_that_reads_a_snapshot_goes_on_listening(tmp_path: Path) -> None:
     with world() as w:
         leader, laggard = with_laggard(w, tmp_path)
         member = w.start(laggard, THREE, tmp_path / laggard)
-        store = member.replica.snapshots
-        work, waiting = store._work, []
-
-        def later(function: Any) -> Future[Any]:
-            waiting.append((function, Future()))
-            return waiting[-1][1]
-
-        store._work = later
-        w.run_until(lambda: bool(waiting))
+        thread = SlowThread(member)
+        w.run_until(lambda: bool(thread.waiting))
         term = leader.replica.term
         w.sent.clear()
         many(w, leader, range(30, 50))
         w.run(3.0)
-        assert store.is_reading
+        assert member.replica.snapshots.is_reading
         assert pieces(w, laggard) == []
         assert leader.replica.term == term
-        store._work = work
-        function, future = waiting[0]
-        future.set_result(function())
+        thread.go_on()
         w.run(1.0)
-        assert len(waiting) == 1
+        assert len(thread.waiting) == 1
         assert len(member.replica.machine.jobs) == 50
         assert w.settled()
