@@ -347,10 +347,10 @@ def world(seed: int, options: Options) -> Iterator[World]:
     except Found as found:
         raise found.violation from found
     finally:
+        for name in list(made.nodes):
+            made.nodes.pop(name).leave_files()  # found by the hashes of this world
         for (owner, name), part in theirs.items():
             setattr(owner, name, part)
-        for name in list(made.nodes):
-            made.nodes.pop(name).leave_files()
         logging.disable(level)
         shutil.rmtree(folder, ignore_errors=True)
 
