@@ -13,6 +13,7 @@ from pathlib import Path
 import msgpack
 
 from exkiq.discovery.facts import Facts, Promise, members_of, rows_of
+from exkiq.durable import sync_folder
 from exkiq.errors import DataError
 
 FILE_NAME = "founding.msgpack"
@@ -69,14 +70,7 @@ class FileFoundingStore:
             file.flush()
             os.fsync(file.fileno())
         fresh.replace(self._path)
-        self._sync_folder()
-
-    def _sync_folder(self) -> None:
-        descriptor = os.open(self._folder, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+        sync_folder(self._folder)
 
 
 def _encode(facts: Facts) -> bytes:

@@ -15,6 +15,7 @@ import zlib
 from dataclasses import dataclass
 from pathlib import Path
 
+from exkiq.durable import sync_folder
 from exkiq.errors import DataError
 from exkiq.raft.journal_file import WAY_OUT
 
@@ -58,11 +59,7 @@ class HighWaterMark:
         """The file, and its name, must be there when the journal's first commit is."""
         self.put(0, Reach())
         os.fsync(self._file)
-        folder = os.open(self.path.parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
+        sync_folder(self.path.parent)
 
     def _read(self) -> tuple[int, Reach]:
         data = os.pread(self._file, 64, 0)

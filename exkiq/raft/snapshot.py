@@ -16,6 +16,7 @@ from typing import IO, Any, Protocol, TypeVar
 
 from pysyncobj.config import SERIALIZER_STATE
 
+from exkiq.durable import sync_folder
 from exkiq.errors import DataError
 from exkiq.machine import Machine
 from exkiq.raft.chunks import Chunk, Incoming, chunk_of
@@ -27,7 +28,6 @@ from exkiq.raft.snapshot_file import (
     decode,
     encode,
     no_pause,
-    sync_folder,
     write,
     write_durably,
 )

@@ -33,6 +33,17 @@ def test_committed_entries_are_there_after_a_crash(tmp_path: Path) -> None:
     again.close()
 
 
+def test_a_new_mark_and_its_name_are_on_the_disk_before_the_journal_is_used(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A power cut would leave a journal without its mark, and the node would refuse to start."""
+    synced: list[int] = []
+    monkeypatch.setattr(os, "fsync", lambda file: synced.append(os.fstat(file).st_ino))
+    Journal(tmp_path / "journal").close()
+    made = [tmp_path / "journal-mark", tmp_path]
+    assert synced == [path.stat().st_ino for path in made]
+
+
 def test_term_and_vote_are_durable_before_set_current_term_returns(tmp_path: Path) -> None:
     """A forgotten vote is two votes in one term."""
     journal = Journal(tmp_path / "journal")
