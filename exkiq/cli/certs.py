@@ -15,23 +15,16 @@ from exkiq.errors import ConfigError, UnsupportedOperation
 if TYPE_CHECKING:
     from exkiq.cli.authority import Authority
 
-WRONG_USAGE = 2
 DAYS_MAX = 3_650
 
 tree = typer.Typer(help="Make certificates for a cluster that uses TLS.", rich_markup_mode=None)
+tree.callback(invoke_without_command=True)(show.help_without_command)
 
 Folder = Annotated[Path, typer.Argument(metavar="DIR", hidden=True)]
 Days = Annotated[
     int,
     typer.Option("--days", metavar="N", min=1, max=DAYS_MAX, help="Days it is good for."),
 ]
-
-
-@tree.callback(invoke_without_command=True)
-def top(context: typer.Context) -> None:
-    if context.invoked_subcommand is None:
-        show.line(context.get_help())
-        raise typer.Exit(WRONG_USAGE)
 
 
 @tree.command()

@@ -15,7 +15,6 @@ from exkiq.cli import acting, bench, certs, checking, membership, reading, show,
 from exkiq.errors import ConfigError, ExkiqError
 
 FAILED = 1
-WRONG_USAGE = 2
 
 tree = typer.Typer(
     name="exkiq",
@@ -51,9 +50,8 @@ def top(
 ) -> None:
     if is_version_asked:
         show.line(f"exkiq {__version__}")
-    elif context.invoked_subcommand is None:
-        show.line(context.get_help())
-        raise typer.Exit(WRONG_USAGE)
+    else:
+        show.help_without_command(context)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -76,7 +74,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except ConfigError as error:
         for fault in error.faults:
             show.fault(fault)
-        return WRONG_USAGE
+        return show.WRONG_USAGE
     except (ExkiqError, OSError) as error:
         show.fault(_sentence(error))
         return FAILED

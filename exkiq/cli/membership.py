@@ -12,18 +12,11 @@ from exkiq.cli.reach import AsJson, Node, Way, asks_a_node
 from exkiq.cli.reading import show_members
 from exkiq.errors import NotRunning, Refused
 
-WRONG_USAGE = 2
 TRANSFER_SECONDS = 15.0  # a node gives it 5 s
 LEAVE_SECONDS = 45.0  # a node gives a member 30 s to end its jobs and go
 
 tree = typer.Typer(help="Show and change who belongs to the cluster.", rich_markup_mode=None)
-
-
-@tree.callback(invoke_without_command=True)
-def top(context: typer.Context) -> None:
-    if context.invoked_subcommand is None:
-        show.line(context.get_help())
-        raise typer.Exit(WRONG_USAGE)
+tree.callback(invoke_without_command=True)(show.help_without_command)
 
 
 @tree.command()

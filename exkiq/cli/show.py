@@ -8,6 +8,7 @@ import sys
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import datetime
 
+import typer
 from rich import box
 from rich.console import Console
 from rich.table import Table
@@ -16,6 +17,7 @@ from rich.text import Text
 PIPE_COLUMNS = 200  # a pipe has no width; wide enough that ids and addresses stay whole
 CELL_CHARS_MAX = 500
 WIDE_COLUMNS = 140
+WRONG_USAGE = 2
 
 
 def console() -> Console:
@@ -42,6 +44,13 @@ def line(text: str) -> None:
 def fault(text: str) -> None:
     """What went wrong, in one line on stderr."""
     sys.stderr.write("exkiq: " + " ".join(plain(text).split()) + "\n")
+
+
+def help_without_command(context: typer.Context) -> None:
+    """What a group of commands does when it is called without one of them."""
+    if context.invoked_subcommand is None:
+        line(context.get_help())
+        raise typer.Exit(WRONG_USAGE)
 
 
 def as_json(value: object) -> None:

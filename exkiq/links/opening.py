@@ -135,9 +135,8 @@ class Opening(asyncio.Protocol):
         link.begin(agreed.rest)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        if isinstance(exc, ExkiqError):
-            self._fail(exc, None)
-        self._fail(NoNodeError(f"closed during the handshake{f': {exc}' if exc else ''}"), None)
+        text = f"closed during the handshake{f': {exc}' if exc else ''}"
+        self._fail(exc if isinstance(exc, ExkiqError) else NoNodeError(text), None)
 
     def abort(self, reason: str) -> None:
         """Give up now."""
