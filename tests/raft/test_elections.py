@@ -65,7 +65,7 @@ def test_a_long_divergent_tail_heals_at_once() -> None:
         while new is old:
             w.run(0.1)
             new = w.leader()
-        many(w, new, 150)
+        many(w, new, range(150))
         w.heal()
         w.run_until(w.settled, 2.0)
 

@@ -22,11 +22,10 @@ from exkiq.raft.journal import Journal
 from exkiq.raft.membership import Roles
 from exkiq.raft.snapshot import SnapshotStore
 from exkiq.raft.transport import EngineTransport
-from tests.raft.world import World, enqueue_op, run_at_once, world
+from tests.raft.world import THREE, enqueue_op, leader_and_follower, run_at_once, three, world
 
 NO_OP = 1
 
-THREE = ("n1", "n2", "n3")
 SOURCES_SHA256 = "43967e81db9c4e40c3c70749017f52114179104bfcfa80480eb352b2508adb3a"
 
 
@@ -39,13 +38,6 @@ def _no_pickle(monkeypatch: pytest.MonkeyPatch) -> None:
         for name in ("loads", "dumps", "load", "dump", "_loads"):
             if hasattr(module, name):
                 monkeypatch.setattr(module, name, reached)
-
-
-def three(w: World, tmp_path: Path) -> None:
-    for name in THREE:
-        folder = tmp_path / name
-        folder.mkdir(exist_ok=True)
-        w.start(name, THREE, folder)
 
 
 def test_the_package_is_the_one_that_was_read() -> None:
@@ -178,9 +170,7 @@ def test_an_answer_leaves_only_after_the_commit(tmp_path: Path) -> None:
 def test_a_snapshot_message_with_commit_zero_moves_nothing(tmp_path: Path) -> None:
     """The engine commits its own tail by a message that compared nothing."""
     with world() as w:
-        three(w, tmp_path)
-        leader = w.leader()
-        follower = next(m for m in w.members.values() if m is not leader)
+        leader, follower = leader_and_follower(w, tmp_path)
         w.isolate(follower.name)
         index = follower.replica.commit_index
         follower.journal.add(bytes([NO_OP]), follower.journal.last_index + 1, leader.replica.term)
@@ -199,9 +189,7 @@ def test_a_snapshot_message_with_commit_zero_moves_nothing(tmp_path: Path) -> No
 def test_the_engine_s_own_forwarding_never_leaves(tmp_path: Path) -> None:
     """Its answers are numbered from one in every run and acknowledge the wrong command."""
     with world() as w:
-        three(w, tmp_path)
-        leader = w.leader()
-        follower = next(m for m in w.members.values() if m is not leader)
+        _, follower = leader_and_follower(w, tmp_path)
         follower.replica._engine.append(b"\x00" + enqueue_op(1))
         w.run(0.5)
         kinds = {message[1]["type"] for _, _, message in w.sent if message[0] == 1}

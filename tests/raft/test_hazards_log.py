@@ -11,23 +11,18 @@ from exkiq.errors import DataError, RemoteWireError
 from exkiq.machine import MemberChange
 from exkiq.raft import Journal, Replica, ReplicaSettings, engine, journal, journal_file
 from exkiq.raft.membership import encode_change
-from tests.raft.world import Member, World, run_at_once, world
+from tests.raft.world import (
+    THREE,
+    Member,
+    World,
+    leader_and_follower,
+    many,
+    run_at_once,
+    three,
+    world,
+)
 
-THREE = ("n1", "n2", "n3")
 NO_OP = b"\x01"
-
-
-def three(w: World, folder: Path | None = None) -> None:
-    for name in THREE:
-        if folder is not None:
-            (folder / name).mkdir(exist_ok=True)
-        w.start(name, THREE, None if folder is None else folder / name)
-
-
-def many(w: World, leader: Member, numbers: range) -> None:
-    for number in numbers:
-        answer = w.enqueue(leader, number)
-        w.run_until(lambda answer=answer: answer.is_there)
 
 
 def append(leader: Member, place: int, entries: list[Any], **fields: Any) -> list[Any]:
@@ -85,9 +80,7 @@ def two_resets(w: World, leader: Member, behind: Member) -> None:
 def test_an_answer_vouches_for_what_was_compared_and_no_more() -> None:
     """The follower's tail may be of a dead leader: counted, it would be acknowledged."""
     with world() as w:
-        three(w)
-        leader = w.leader()
-        follower = next(m for m in w.members.values() if m is not leader)
+        leader, follower = leader_and_follower(w)
         many(w, leader, range(3))
         w.run(0.2)
         w.isolate(follower.name)
@@ -103,9 +96,7 @@ def test_an_answer_vouches_for_what_was_compared_and_no_more() -> None:
 def test_an_applied_entry_is_never_cut_though_the_commit_index_was_not_told() -> None:
     """Other entries in its place would never be applied: the replicas differ for ever."""
     with world() as w:
-        three(w)
-        leader = w.leader()
-        follower = next(m for m in w.members.values() if m is not leader)
+        leader, follower = leader_and_follower(w)
         many(w, leader, range(5))
         w.run(0.2)
         follower.journal._commit_index = 0  # as it is after a snapshot was loaded

@@ -14,8 +14,7 @@ from exkiq.raft import chunks, snapshot
 from exkiq.raft.chunks import Chunk, Incoming
 from exkiq.raft.membership import encode_change
 from exkiq.raft.pieces import PIECES_ON_THE_WAY_MAX
-from tests.raft.test_hazards_log import THREE, many, three
-from tests.raft.world import Member, World, world
+from tests.raft.world import THREE, Member, World, leader_and_follower, many, three, world
 
 
 def with_laggard(w: World, folder: Path | None, count: int = 30) -> tuple[Member, str]:
@@ -40,9 +39,7 @@ def pieces(w: World, to: str) -> list[Any]:
 def test_a_snapshot_of_what_the_log_holds_is_not_loaded(tmp_path: Path) -> None:
     """Loading it would throw away entries behind it that this node has vouched for."""
     with world() as w:
-        three(w, tmp_path)
-        leader = w.leader()
-        follower = next(m for m in w.members.values() if m is not leader)
+        leader, follower = leader_and_follower(w, tmp_path)
         many(w, leader, range(10))
         w.run(0.2)
         leader.replica._engine.forceLogCompaction()
@@ -322,9 +319,7 @@ def test_a_chunk_tells_its_place_and_its_snapshot(
 def test_a_snapshot_of_our_own_never_comes_on_top_of_a_newer_one(tmp_path: Path) -> None:
     """The log begins after it: the node could not be started any more."""
     with world() as w:
-        three(w, tmp_path)
-        leader = w.leader()
-        follower = next(m for m in w.members.values() if m is not leader)
+        leader, follower = leader_and_follower(w, tmp_path)
         many(w, leader, range(10))
         w.run(0.2)
         store = follower.replica.snapshots

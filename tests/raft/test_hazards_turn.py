@@ -12,9 +12,8 @@ from exkiq.errors import JobTooLarge, LocalWireError
 from exkiq.machine import Applied, MemberChange, Spec, commands
 from exkiq.machine.limits import OP_BYTES_MAX
 from exkiq.raft import engine
-from tests.raft.test_hazards_log import THREE, many, three
 from tests.raft.test_hazards_snapshot import with_laggard
-from tests.raft.world import Answer, enqueue_op, pid, world
+from tests.raft.world import THREE, Answer, enqueue_op, leader_and_follower, many, pid, three, world
 
 
 def test_a_listener_that_fails_stops_the_node_and_nothing_is_applied_twice(tmp_path: Path) -> None:
@@ -141,9 +140,7 @@ def test_an_outcome_that_came_in_a_snapshot_is_told(tmp_path: Path) -> None:
 def test_an_operation_lost_on_its_way_to_a_leader_that_stays_is_sent_again() -> None:
     """No change of leaders would ever remind us of it."""
     with world() as w:
-        three(w)
-        leader = w.leader()
-        follower = next(m for m in w.members.values() if m is not leader)
+        _, follower = leader_and_follower(w)
         lost: list[int] = []
 
         def lose(_: str, __: str, message: list[Any]) -> list[Any] | None:

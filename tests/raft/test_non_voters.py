@@ -45,7 +45,7 @@ def test_a_non_voter_has_everything_and_counts_for_nothing() -> None:
         founded(w)
         leader = w.leader()
         made, other = admit(w, "n4"), admit(w, "n5")
-        many(w, leader, 5)
+        many(w, leader, range(5))
         w.run_until(w.settled)
         assert made.replica.machine.members["n4"].role == "non-voter"
         assert made.replica.voters == leader.replica.voters == set(THREE)
@@ -107,7 +107,7 @@ def test_a_promoted_member_counts_and_can_lead() -> None:
             assert w.members[name].replica.voters == {*THREE, "n4"}
         w.leader().replica.transfer_leadership("n4")
         w.run_until(lambda: w.members["n4"].replica.is_leader)
-        many(w, w.members["n4"], 3)
+        many(w, w.members["n4"], range(3))
 
 
 def test_a_demoted_member_follows_on_and_its_going_costs_nothing() -> None:
@@ -118,25 +118,25 @@ def test_a_demoted_member_follows_on_and_its_going_costs_nothing() -> None:
         name = next(name for name in THREE if name != leader.name)
         admit(w, "n4")
         change(w, "demote", name)
-        many(w, leader, 2)
+        many(w, leader, range(2))
         w.run_until(w.settled)
         assert leader.replica.voters == set(THREE) - {name}
         change(w, "promote", "n4")
         w.kill(name)
         w.kill("n4")
-        many(w, leader, 2)
+        many(w, leader, range(2))
 
 
 def test_a_non_voter_far_behind_gets_a_snapshot_and_then_the_log() -> None:
     with world() as w:
         founded(w)
         leader = w.leader()
-        many(w, leader, 20)
+        many(w, leader, range(20))
         leader.replica._engine.forceLogCompaction()
         w.run(0.5)
         assert leader.journal.first_index > 2
         admit(w, "n4")
-        many(w, leader, 3)
+        many(w, leader, range(3))
         w.run_until(w.settled)
 
 
@@ -158,7 +158,7 @@ def test_roles_outlive_a_restart_and_a_snapshot(tmp_path: Path) -> None:
             for member in w.members.values():
                 assert member.replica.voters == set(THREE)
                 assert member.replica.non_voters == {"n4"}
-            many(w, w.leader(), 2)
+            many(w, w.leader(), range(2))
             w.run_until(w.settled)
 
 
@@ -179,7 +179,7 @@ def test_a_promotion_that_is_cut_off_the_log_is_undone() -> None:
         w.run_until(lambda: "n4" in made.replica.voters and "n4" in leader.replica.voters)
         w.run(2.0)
         w.heal()
-        many(w, w.leader(), 2)
+        many(w, w.leader(), range(2))
         w.run_until(w.settled)
         for each in w.members.values():
             assert (each.replica.voters, each.replica.non_voters) == (set(THREE), {"n4"})
@@ -204,7 +204,7 @@ def test_a_demotion_that_only_the_demoted_has_does_not_stop_a_cluster() -> None:
         w.run_until(lambda: demoted not in w.members[third].replica.voters)
         w.start(leader.name, THREE)
         w.run_until(lambda: w.leader().name != demoted, 20.0)
-        many(w, w.leader(), 2)
+        many(w, w.leader(), range(2))
 
 
 # ---- pure ------------------------------------------------------------------------------------

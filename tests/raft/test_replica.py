@@ -10,7 +10,7 @@ from exkiq.errors import DataError, NoQuorum, OutcomeUnknown, RemoteWireError
 from exkiq.machine import MemberChange
 from exkiq.raft import Journal
 from exkiq.raft.snapshot import decode
-from tests.raft.world import THREE, World, enqueue_op, many, three, world
+from tests.raft.world import THREE, World, enqueue_op, leader_and_follower, many, three, world
 
 
 def jobs(w: World, name: str) -> list[str]:
@@ -27,9 +27,7 @@ def test_one_member_commits_by_itself() -> None:
 @pytest.mark.parametrize("through", ["leader", "follower"])
 def test_an_operation_reaches_every_member_once(through: str) -> None:
     with world() as w:
-        three(w)
-        leader = w.leader()
-        follower = next(m for m in w.members.values() if m is not leader)
+        leader, follower = leader_and_follower(w)
         answer = w.enqueue(leader if through == "leader" else follower, 1)
         w.run_until(lambda: answer.is_there)
         w.run(0.3)
@@ -193,7 +191,7 @@ def test_a_laggard_gets_a_snapshot(tmp_path: Path) -> None:
         leader = w.leader()
         laggard = next(name for name in THREE if name != leader.name)
         w.kill(laggard)
-        many(w, leader, 30)
+        many(w, leader, range(30))
         for member in w.members.values():
             member.replica._engine.forceLogCompaction()
         w.run(0.5)
@@ -210,7 +208,7 @@ def test_a_damaged_snapshot_on_the_way_is_not_used(tmp_path: Path) -> None:
         leader = w.leader()
         laggard = next(name for name in THREE if name != leader.name)
         w.kill(laggard)
-        many(w, leader, 30)
+        many(w, leader, range(30))
         for member in w.members.values():
             member.replica._engine.forceLogCompaction()
         w.run(0.5)

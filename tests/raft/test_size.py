@@ -14,9 +14,8 @@ from exkiq.machine import Record
 from exkiq.raft import Journal, engine, snapshot
 from exkiq.raft import journal as journal_module
 from exkiq.raft.pieces import ON_THE_WAY_BYTES_MAX
-from tests.raft.test_hazards_log import THREE, many, three
 from tests.raft.test_hazards_snapshot import pieces, with_laggard
-from tests.raft.world import Answer, Member, World, enqueue_op, world
+from tests.raft.world import THREE, Answer, Member, World, enqueue_op, many, three, world
 
 
 def large(w: World, leader: Member, count: int, size: int) -> None:
@@ -84,13 +83,19 @@ class SlowThread:
         future.set_result(function())
 
 
+def with_reader(w: World, folder: Path) -> tuple[Member, Member, SlowThread]:
+    """A leader, and a member that has all of its snapshot and goes on reading it."""
+    leader, laggard = with_laggard(w, folder)
+    member = w.start(laggard, THREE, folder / laggard)
+    thread = SlowThread(member)
+    w.run_until(lambda: bool(thread.waiting))
+    return leader, member, thread
+
+
 def test_a_peer_that_reads_a_snapshot_needs_no_second_one(tmp_path: Path) -> None:
     """Under load the log is trimmed again before it has read the first, and so on for ever."""
     with world() as w:
-        leader, laggard = with_laggard(w, tmp_path)
-        member = w.start(laggard, THREE, tmp_path / laggard)
-        thread = SlowThread(member)
-        w.run_until(lambda: bool(thread.waiting))
+        leader, member, thread = with_reader(w, tmp_path)
         sent_until = leader.journal.first_index
         for start in (30, 60, 90):
             many(w, leader, range(start, start + 30))
@@ -100,7 +105,7 @@ def test_a_peer_that_reads_a_snapshot_needs_no_second_one(tmp_path: Path) -> Non
         w.sent.clear()
         thread.go_on()
         w.run(2.0)
-        assert pieces(w, laggard) == []
+        assert pieces(w, member.name) == []
         assert len(member.replica.machine.jobs) == 120
         many(w, leader, range(120, 125))
         leader.replica._engine.forceLogCompaction()
@@ -275,16 +280,13 @@ def test_a_peer_that_answers_nothing_is_not_sent_the_whole_log(tmp_path: Path) -
 def test_a_node_that_reads_a_snapshot_goes_on_listening(tmp_path: Path) -> None:
     """It would be sent the snapshot again and again, or make elections, while it reads."""
     with world() as w:
-        leader, laggard = with_laggard(w, tmp_path)
-        member = w.start(laggard, THREE, tmp_path / laggard)
-        thread = SlowThread(member)
-        w.run_until(lambda: bool(thread.waiting))
+        leader, member, thread = with_reader(w, tmp_path)
         term = leader.replica.term
         w.sent.clear()
         many(w, leader, range(30, 50))
         w.run(3.0)
         assert member.replica.snapshots.is_reading
-        assert pieces(w, laggard) == []
+        assert pieces(w, member.name) == []
         assert leader.replica.term == term
         thread.go_on()
         w.run(1.0)

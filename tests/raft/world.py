@@ -270,8 +270,15 @@ def three(w: World, folder: Path | None = None) -> None:
         w.start(name, THREE, None if folder is None else folder / name)
 
 
-def many(w: World, leader: Member, count: int) -> None:
+def leader_and_follower(w: World, folder: Path | None = None) -> tuple[Member, Member]:
+    """Two of three members that have a leader."""
+    three(w, folder)
+    leader = w.leader()
+    return leader, next(member for member in w.members.values() if member is not leader)
+
+
+def many(w: World, leader: Member, numbers: range) -> None:
     """As many entries as operations: each waits for the one before."""
-    for number in range(count):
+    for number in numbers:
         answer = w.enqueue(leader, number)
         w.run_until(lambda answer=answer: answer.is_there)

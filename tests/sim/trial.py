@@ -114,22 +114,18 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument(
         "--faults", type=_faults, help=f"only these, with commas; {NO_FAULTS}: {', '.join(FAULTS)}"
     )
-    made.add_argument(
-        "--directed",
-        nargs="?",
-        const="all",
-        choices=("all", *DIRECTED),
-        metavar="NAME",
-        help="the directed schedules, or one of them",
-    )
-    made.add_argument(
-        "--mutants",
-        nargs="?",
-        const="all",
-        choices=("all", *MUTANTS),
-        metavar="NAME",
-        help="the planted faults, or one of them",
-    )
+    for option, names, what in (
+        ("--directed", DIRECTED, "directed schedules"),
+        ("--mutants", MUTANTS, "planted faults"),
+    ):
+        made.add_argument(
+            option,
+            nargs="?",
+            const="all",
+            choices=("all", *names),
+            metavar="NAME",
+            help=f"the {what}, or one of them",
+        )
     return made
 
 
