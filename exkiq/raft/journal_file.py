@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
 import zlib
 from collections.abc import Callable
@@ -60,6 +61,8 @@ def facts_crc(*facts: int | str | bytes | None) -> int:
 
 def open_database(path: Path | None, damaged: Callable[[str], DataError]) -> sqlite3.Connection:
     """Open the file, or memory, with its tables. Errors: DataError."""
+    if path is not None and path.exists() and not os.access(path, os.W_OK):
+        raise DataError(f"{path} cannot be written by this user: see to its owner and mode")
     try:
         db = sqlite3.connect(
             path if path is not None else ":memory:",
@@ -76,6 +79,8 @@ def open_database(path: Path | None, damaged: Callable[[str], DataError]) -> sql
             for table in _TABLES:
                 db.execute(table)
             db.execute(f"PRAGMA user_version={SCHEMA_VERSION}")
+        else:
+            _write_in_vain(db, version)
     except FILE_ERRORS as error:
         db.close()
         raise damaged(str(error)) from error
@@ -86,6 +91,13 @@ def open_database(path: Path | None, damaged: Callable[[str], DataError]) -> sql
             "start the exkiq that wrote it"
         )
     return db
+
+
+def _write_in_vain(db: sqlite3.Connection, version: int) -> None:
+    """A header may say "only to be read", and SQLite tells it no sooner than at a write."""
+    db.execute("BEGIN IMMEDIATE")
+    db.execute(f"PRAGMA user_version={version}")
+    db.execute("ROLLBACK")
 
 
 def is_unused(db: sqlite3.Connection, damaged: Callable[[str], DataError]) -> bool:

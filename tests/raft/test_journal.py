@@ -215,3 +215,25 @@ def test_a_file_whose_names_are_no_text_is_refused(tmp_path: Path, name: bytes) 
     for _ in range(2):  # the first refusal leaves the file free
         with pytest.raises(DataError, match=r"journal is damaged \((?!database is locked)"):
             Journal(path)
+
+
+def test_a_file_that_says_it_is_read_only_is_refused_at_the_start(tmp_path: Path) -> None:
+    """The node would start, stop at its first commit, and blame a full disk."""
+    path = tmp_path / "journal"
+    filled(path).close()
+    data = bytearray(path.read_bytes())
+    data[18] = 3  # the version of SQLite that may write it
+    path.write_bytes(data)
+    with pytest.raises(DataError, match=r"journal is damaged \(attempt to write a readonly"):
+        Journal(path)
+
+
+def test_a_file_of_another_user_is_not_called_damaged(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its owner would be told to move good data away."""
+    path = tmp_path / "journal"
+    filled(path).close()
+    monkeypatch.setattr(os, "access", lambda *_: False)  # root may write everything
+    with pytest.raises(DataError, match="journal cannot be written by this user"):
+        Journal(path)
