@@ -74,6 +74,16 @@ class Hold(Worker, queue="holds"):
         return os.getpid()
 
 
+def runs_of(job: exkiq.Job) -> list[int]:
+    """The process of each start of a holding job."""
+    return [int(row[3]) for row in ledger() if row[:2] == ["start", job.id]]
+
+
+def is_held(job: exkiq.Job) -> bool:
+    """Whether it runs by the log, and in its process too: that is a moment later."""
+    return job.status().state == "running" and bool(runs_of(job))
+
+
 class Killer(Worker, queue="holds", retries=5, max_lost=1):
     """Kills the node that runs it."""
 

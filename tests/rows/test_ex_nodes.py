@@ -15,13 +15,19 @@ import pytest
 import exkiq
 from exkiq import errors
 from tests.cluster.harness import ROOT, Cluster, until
-from tests.rows.jobs import AsyncRelay, Echo, Hold, Killer, Note, Plain, Relay, ledger
+from tests.rows.jobs import (
+    AsyncRelay,
+    Echo,
+    Hold,
+    Killer,
+    Note,
+    Plain,
+    Relay,
+    is_held,
+    ledger,
+    runs_of,
+)
 from tests.rows.nodes import Group, make_node
-
-
-def runs_of(job: exkiq.Job) -> list[int]:
-    """The process of each start of a holding job."""
-    return [int(row[3]) for row in ledger() if row[:2] == ["start", job.id]]
 
 
 def stays_without_leader(node: exkiq.Node) -> bool:
@@ -206,7 +212,7 @@ def test_EX_05_a_node_that_is_not_ready_says_so(surroundings: Path) -> None:
 def hold_everywhere(c: Cluster, gate: Path) -> dict[str, list[exkiq.Job]]:
     """Two running jobs on each node, by its name."""
     jobs = [Hold.perform_async(str(gate)) for _ in range(2 * len(c.alive))]
-    until(lambda: all(job.status().state == "running" for job in jobs), 10.0, "their start")
+    until(lambda: all(map(is_held, jobs)), 10.0, "their start")
     held: dict[str, list[exkiq.Job]] = {}
     for job in jobs:
         held.setdefault(job.status().by or "", []).append(job)

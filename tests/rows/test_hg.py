@@ -19,7 +19,7 @@ import exkiq
 from exkiq import Client, errors
 from exkiq import client as clients
 from tests.cluster.harness import Cluster, cluster, until
-from tests.rows.jobs import Counting, Echo, Hold, Plain, Stateless, ledger
+from tests.rows.jobs import Counting, Echo, Hold, Plain, Stateless, is_held, runs_of
 from tests.rows.nodes import Group, make_node
 
 
@@ -116,13 +116,13 @@ def test_HG_06_a_restarted_node_gives_back_what_it_ran(process: Cluster, tmp_pat
     c, gate = process, tmp_path / "gate"
     c.client()
     job = Hold.perform_async(str(gate))
-    until(lambda: job.status().state == "running", 5.0, "its start")
+    until(lambda: is_held(job), 5.0, "its start")
     c.kill("n1")
     c.start()
     c.wait_ready()
     c.client()
     job = exkiq.job(job.id)
-    until(lambda: len([row for row in ledger() if row[1] == job.id]) == 2, 5.0, "a second start")
+    until(lambda: len(runs_of(job)) == 2, 5.0, "a second start")
     status = job.status()
     assert (status.attempt, status.retries_left, status.lost) == (1, 5, 1)
     gate.touch()
