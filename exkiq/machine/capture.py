@@ -14,7 +14,7 @@ from __future__ import annotations
 from dataclasses import astuple
 from typing import TYPE_CHECKING, NamedTuple
 
-from exkiq.machine import limits
+from exkiq.machine import limits, session_jobs
 from exkiq.machine.lanes import TOTALS as QUEUE_TOTALS
 from exkiq.machine.record import freeze
 from exkiq.machine.store import TOTALS
@@ -22,6 +22,7 @@ from exkiq.machine.store import TOTALS
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from exkiq.machine.lanes import QueueState
     from exkiq.machine.outcomes import Answer
     from exkiq.machine.record import Record
     from exkiq.machine.store import Store
@@ -32,6 +33,9 @@ class QueueRow(NamedTuple):
     name: str
     paused: bool
     totals: list[int]
+    waited: list[int]
+    ran: list[int]
+    ended_recently: list[tuple[int, int]]
 
 
 class SessionRow(NamedTuple):
@@ -40,6 +44,7 @@ class SessionRow(NamedTuple):
     run_id: str
     address: str
     claimed_total: int
+    stopping: list[str]
 
 
 class MemberRow(NamedTuple):
@@ -64,6 +69,7 @@ class Head(NamedTuple):
     sequence: int
     front_sequence: int
     last_session: int
+    schema: int
     listed_from: int
     totals: list[int]
     queues: list[QueueRow]
@@ -75,15 +81,25 @@ class Head(NamedTuple):
 class Capture:
     """What a snapshot is made of.
 
-    Shapes: `tombstones` are the rows of the tombstones, `batches` gives those of the records.
+    Shapes: `tombstones` and `session_jobs` are their rows, `batches` gives those of the records.
     """
 
-    __slots__ = ("__weakref__", "_kept", "_pages", "head", "index", "record_count", "tombstones")
+    __slots__ = (
+        "__weakref__",
+        "_kept",
+        "_pages",
+        "head",
+        "index",
+        "record_count",
+        "session_jobs",
+        "tombstones",
+    )
 
     def __init__(self, store: Store) -> None:
         self.index = store.index
         self.head = _head(store)
         self.tombstones: list[Row] = list(store.tombstones.rows)
+        self.session_jobs = session_jobs.freeze_rows(store)
         self.record_count = len(store.jobs)
         self._pages = store.jobs.pages.take()
         self._kept: dict[Record, tuple[object, ...]] = {}
@@ -109,13 +125,27 @@ class Capture:
             del rows[:count]
 
 
+def _queue_row(queue: QueueState) -> QueueRow:
+    return QueueRow(
+        queue.name,
+        queue.paused,
+        [getattr(queue, name) for name in QUEUE_TOTALS],
+        queue.waited.row(),
+        queue.ran.row(),
+        list(queue.ended_recently.windows.items()),
+    )
+
+
 def _head(store: Store) -> Head:
-    queues = [
-        QueueRow(queue.name, queue.paused, [getattr(queue, name) for name in QUEUE_TOTALS])
-        for queue in store.queues.values()
-    ]
     sessions = [
-        SessionRow(session.id, session.node, session.run_id, session.address, session.claimed_total)
+        SessionRow(
+            session.id,
+            session.node,
+            session.run_id,
+            session.address,
+            session.claimed_total,
+            list(session.stopping),
+        )
         for session in store.sessions.values()
     ]
     return Head(
@@ -127,9 +157,10 @@ def _head(store: Store) -> Head:
         store.sequence,
         store.front_sequence,
         store.last_session,
+        store.schema,
         store.succeeded[0].order if store.succeeded else limits.INT_MAX,
         [getattr(store.totals, name) for name in TOTALS],
-        queues,
+        [_queue_row(queue) for queue in store.queues.values()],
         sessions,
         [MemberRow(*astuple(member)) for member in store.members.values()],
         list(store.remembered.items()),

@@ -6,12 +6,13 @@ every job of a large operation passes here.
 
 from __future__ import annotations
 
-from typing import TypeVar
+from typing import TypeAlias, TypeVar
 
 from exkiq.machine import limits
 from exkiq.machine.outcomes import Refused
 
 T = TypeVar("T")
+Items: TypeAlias = list[object]
 
 _TEXT = {str}
 _WHOLE = {int}
@@ -79,8 +80,40 @@ def queue_name(value: object) -> str:
     if not name.isprintable():
         raise Rejected("a queue's name has characters that cannot be printed")
     if name in limits.RESERVED_QUEUE_NAMES:
-        raise Rejected(f"{name!r} is the name of a state and cannot be a queue's")
+        raise Rejected(f"{name!r} is the name of a state or count and cannot be a queue's")
     return name
+
+
+def name(value: object, what: str) -> str:
+    """The name of a node, a run, a cluster; an address."""
+    return text(value, limits.NAME_CHARS_MAX, what)
+
+
+def number(value: object) -> int:
+    """The number of a session, or a fence."""
+    return whole(value, 0, limits.INT_MAX, "a session or fence")
+
+
+def payload(value: object) -> bytes:
+    """One call's encoded arguments."""
+    if type(value) is not bytes:
+        raise Rejected("a payload is not bytes")
+    check_payload(len(value))
+    return value
+
+
+def check_payload(length: int) -> None:
+    """Refuse arguments of so many bytes when they are too many."""
+    if length > limits.ARGUMENTS_BYTES_MAX:
+        text = f"arguments of {length} bytes are over {limits.ARGUMENTS_BYTES_MAX}"
+        raise Rejected(text, "JobTooLarge")
+
+
+def fields(items: Items, count: int) -> Items:
+    """What an operation has behind its code and pid, if it is so much."""
+    if len(items) != count + 2:
+        raise Rejected(f"{len(items) - 2} fields, not {count}")
+    return items[2:]
 
 
 def texts(value: object, name: str) -> list[str]:

@@ -47,7 +47,7 @@ class Op(IntEnum):
     SESSION_OVER = 8
     """number of jobs given back"""
     CANCEL = 9
-    """the words ok, in_progress or not_found"""
+    """the words ok, stopping, in_progress or not_found"""
     PAUSE = 10
     """whether it changed"""
     RESUME = 11
@@ -66,6 +66,18 @@ class Op(IntEnum):
     """whether it changed"""
     ADDRESS = 19
     """whether it changed"""
+    MOVE = 20
+    """the words ok, started or not_found"""
+    PARK = 21
+    """number of jobs put aside; those that do not wait are passed over"""
+    UNPARK = 22
+    """number of jobs that wait again"""
+    SESSION_START = 23
+    """the id of the first step's job"""
+    SESSION_POST = 24
+    """the id of the step's job"""
+    SCHEMA = 25
+    """whether it changed"""
 
 
 CLIENT_OPS = frozenset(
@@ -78,11 +90,14 @@ CLIENT_OPS = frozenset(
         Op.DELETE,
         Op.CLEAR,
         Op.DECLARE,
+        Op.MOVE,
+        Op.SESSION_START,
+        Op.SESSION_POST,
     }
 )
 """What a client may ask for; the rest is for nodes."""
 
-LEADER_OPS = frozenset({Op.CLAIM, Op.DUE, Op.SESSION_OVER})
+LEADER_OPS = frozenset({Op.CLAIM, Op.DUE, Op.SESSION_OVER, Op.PARK, Op.UNPARK, Op.SCHEMA})
 """What only the leader of the present term may say."""
 
 
@@ -91,6 +106,15 @@ class Flag(IntFlag):
 
     UNIQUE = 1
     """Refuse the whole operation with JobAlreadyExists when one of its ids is taken."""
+
+
+class Post(StrEnum):
+    """What a session job is asked for once it is there."""
+
+    UPDATE = "update"
+    """a step that makes its next state"""
+    FINISH = "finish"
+    """its last step"""
 
 
 class Verdict(StrEnum):
@@ -194,9 +218,9 @@ def session_over(pid: bytes, node: str, session: int, *, is_orderly: bool) -> by
     return _pack(Op.SESSION_OVER, pid, node, session, is_orderly)
 
 
-def cancel(pid: bytes, job_id: str) -> bytes:
-    """Cancel a job that has not started."""
-    return _pack(Op.CANCEL, pid, job_id)
+def cancel(pid: bytes, job_id: str, *, running: bool = False) -> bytes:
+    """Cancel a job that has not started; one that runs is told to stop when `running`."""
+    return _pack(Op.CANCEL, pid, job_id, running)
 
 
 def pause(pid: bytes, queue: str) -> bytes:
@@ -224,9 +248,11 @@ def clear(pid: bytes, queue: str) -> bytes:
     return _pack(Op.CLEAR, pid, queue)
 
 
-def declare(pid: bytes, queues: Sequence[str]) -> bytes:
-    """Queues come into being."""
-    return _pack(Op.DECLARE, pid, queues)
+def declare(pid: bytes, queues: Sequence[str], paused: Sequence[str] = ()) -> bytes:
+    """Queues come into being; those in `paused` as paused ones, which changes none that is."""
+    if not paused:
+        return _pack(Op.DECLARE, pid, queues)
+    return _pack(Op.DECLARE, pid, queues, paused)
 
 
 def checkpoint(pid: bytes, session: int, job_id: str, fence: int, value: bytes) -> bytes:
@@ -245,6 +271,36 @@ def found(pid: bytes, cluster_id: str, members: Sequence[tuple[str, str, str]] =
 def address(pid: bytes, node: str, address: str) -> bytes:
     """A member is reached at another address."""
     return _pack(Op.ADDRESS, pid, node, address)
+
+
+def move(pid: bytes, job_id: str, queue: str) -> bytes:
+    """A job that has not started goes to another queue, under the same id."""
+    return _pack(Op.MOVE, pid, job_id, queue)
+
+
+def park(pid: bytes, task: str, ids: Sequence[str]) -> bytes:
+    """Put waiting jobs of a task aside: no node that is there can run it."""
+    return _pack(Op.PARK, pid, task, ids)
+
+
+def unpark(pid: bytes, task: str, limit: int) -> bytes:
+    """The first jobs of a task that were put aside wait again."""
+    return _pack(Op.UNPARK, pid, task, limit)
+
+
+def session_start(pid: bytes, spec: Spec, session_id: str, payload: bytes) -> bytes:
+    """A session job comes into being; its first step is a job of `spec`, made by itself."""
+    return _pack(Op.SESSION_START, pid, spec, session_id, payload)
+
+
+def session_post(pid: bytes, session_id: str, verb: str, payload: bytes) -> bytes:
+    """A further step of a session job; `verb` is a `Post`."""
+    return _pack(Op.SESSION_POST, pid, session_id, verb, payload)
+
+
+def schema(pid: bytes, level: int) -> bytes:
+    """Every member can apply this schema: let its operations be used."""
+    return _pack(Op.SCHEMA, pid, level)
 
 
 def encode_entry(now_ms: int, term: int, ops: Sequence[bytes]) -> bytes:

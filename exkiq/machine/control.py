@@ -1,4 +1,4 @@
-"""What people ask for: cancel, pause, retry, delete, clear; and facts about the cluster."""
+"""What people ask for: cancel, move, pause, retry, delete, clear; and facts about the cluster."""
 
 from __future__ import annotations
 
@@ -14,28 +14,84 @@ from exkiq.machine.transitions import WAYS, Step
 if TYPE_CHECKING:
     from exkiq.machine.outcomes import Answer, Applied
     from exkiq.machine.record import Record
-    from exkiq.machine.requests import Address, Found, Selection
+    from exkiq.machine.requests import Address, Cancel, Found, Move, Park, Selection, Unpark
     from exkiq.machine.store import Store
 
-_CANCELLABLE = WAYS[Step.CANCEL].sources
+_UNSTARTED = WAYS[Step.CANCEL].sources
+_WAITING = WAYS[Step.CLAIM].sources
 
 
-def cancel(store: Store, job_id: str, applied: Applied) -> Answer:
-    """Cancel a job that has not started."""
-    record = store.jobs.get(job_id)
-    if record is not None and record.state in _CANCELLABLE:
+def cancel(store: Store, request: Cancel, applied: Applied) -> Answer:
+    """Cancel a job that has not started; one that runs is marked, and its node told."""
+    record = store.jobs.get(request.id)
+    if record is not None and record.state in _UNSTARTED:
         _cancel(store, record, applied)
         return "ok"
-    is_running = record is not None and record.state is State.RUNNING
-    return "in_progress" if is_running else "not_found"
+    if record is None or record.state is not State.RUNNING:
+        return "not_found"
+    if not request.running:
+        return "in_progress"
+    store.sessions_by_id[record.session].stopping[record.id] = None
+    applied.stopping.append(record)
+    return "stopping"
+
+
+def move(store: Store, request: Move, applied: Applied) -> Answer:
+    """A job that has not started goes to another queue: to its tail, or until it is due.
+
+    A queue that is not there comes into being. A job that was put aside waits again.
+    """
+    record = store.jobs.get(request.id)
+    if record is None:
+        return "not_found"
+    if record.state not in _UNSTARTED:
+        return "started"
+    if request.queue == record.spec.queue:
+        raise Rejected(f"cannot move to {request.queue!r}, the job is there")
+    if store.queue(request.queue) is None:
+        raise Rejected(
+            f"cannot move to {request.queue!r}, the cluster has {limits.QUEUES_MAX} queues, its "
+            "limit"
+        )
+    store.keep(record)
+    is_later = record.timer > 0
+    store.take_waiting(record)
+    record.spec = store.intern(record.spec._replace(queue=request.queue))
+    if is_later:
+        store.to_later(record, record.state)
+    else:
+        store.to_tail(record, record.state)
+    applied.moved.append(record)
+    return "ok"
+
+
+def park(store: Store, request: Park, _: Applied) -> Answer:
+    """Put waiting jobs of a task aside; what does not wait, or is of another task, stays."""
+    jobs = [store.jobs.get(job_id) for job_id in dict.fromkeys(request.ids)]
+    aside = [job for job in jobs if job is not None and _is_waiting(job, request.task)]
+    store.park(aside)
+    return len(aside)
+
+
+def _is_waiting(record: Record, task: str) -> bool:
+    return record.state in _WAITING and not record.timer and record.spec.task == task
+
+
+def unpark(store: Store, request: Unpark, _: Applied) -> Answer:
+    """The first jobs of a task that were put aside stand again where they stood."""
+    lane = store.parked.get(request.task)
+    records = list(islice(lane.values(), request.limit)) if lane is not None else []
+    store.unpark(records)
+    return len(records)
 
 
 def clear(store: Store, name: str, applied: Applied) -> Answer:
-    """Cancel what has not started: the lanes in hand-out order, then what is due later."""
+    """Cancel what has not started: what waits, then what was put aside, then what is due later."""
     queue = store.queues.get(name)
     if queue is None:
         return 0
-    records = list(islice(chain(queue.waiting(), queue.later.values()), limits.CLEAR_JOBS_MAX))
+    unstarted = chain(queue.waiting(), store.parked_jobs(name), queue.later.values())
+    records = list(islice(unstarted, limits.CLEAR_JOBS_MAX))
     for record in records:
         _cancel(store, record, applied)
     return len(records)
@@ -114,6 +170,13 @@ def found(store: Store, request: Found, _: Applied) -> Answer:
     for member in request.members:
         store.members.setdefault(member.name, member)
     return True
+
+
+def schema(store: Store, level: int, _: Applied) -> Answer:
+    """Use the operations of a later schema from now on; there is no way back."""
+    is_later = level > store.schema
+    store.schema = max(store.schema, level)
+    return is_later
 
 
 def address(store: Store, request: Address, _: Applied) -> Answer:

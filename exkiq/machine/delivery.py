@@ -4,20 +4,19 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from exkiq.machine import limits, retention
+from exkiq.machine import limits, retention, session_jobs
 from exkiq.machine.checks import Rejected, queue_name
 from exkiq.machine.commands import Verdict
 from exkiq.machine.outcomes import Claimed
-from exkiq.machine.record import State
+from exkiq.machine.record import State, by_order
 from exkiq.machine.sessions import Session
-from exkiq.machine.store import by_order
 from exkiq.machine.transitions import WAYS, Step
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from exkiq.machine.outcomes import Answer, Applied
-    from exkiq.machine.record import ErrorLine, Record
+    from exkiq.machine.record import ErrorLine, Record, Spec
     from exkiq.machine.requests import (
         Checkpoint,
         Complete,
@@ -54,13 +53,17 @@ def _start(store: Store, session: Session, ids: list[str]) -> list[Record]:
     queued, retry, target = State.QUEUED, State.RETRY, WAYS[Step.CLAIM].target
     node, number, fence, now_ms = session.node, session.id, store.index, store.now_ms
     started: list[Record] = []
+    waited: dict[str, list[int]] = {}
+    known: Spec | None = None
     for job_id in ids:
         record = jobs.get(job_id)
         # Two claims of a job in one entry would have one fence, so the second one waits.
         if record is None or record.timer or record.fence == fence:
             continue
         state, spec = record.state, record.spec
-        queue = queues[spec.queue]
+        if spec is not known:  # most jobs of a grant share it
+            known, queue = spec, queues[spec.queue]
+            times = waited.setdefault(spec.queue, [])
         if (state is not queued and state is not retry) or queue.paused:
             continue
         if has_captures:
@@ -70,15 +73,18 @@ def _start(store: Store, session: Session, ids: list[str]) -> list[Record]:
             queue.queued -= 1
         else:
             queue.retry -= 1
-        queue.running += 1
         record.state = target
         record.fence = fence
         record.node = node
         record.session = number
         record.started_ms = now_ms
+        times.append(now_ms - record.run_at_ms)
         running[job_id] = record
         started.append(record)
     session.claimed_total += len(started)
+    for name, times in waited.items():
+        queues[name].running += len(times)
+        queues[name].waited.observe(times)
     return started
 
 
@@ -86,9 +92,11 @@ def complete(store: Store, request: Complete, applied: Applied) -> Answer:
     """End jobs that succeeded. Those this session does not run under this fence are stale."""
     session = store.sessions_by_id.get(request.session)
     running = session.running if session is not None else {}
-    queues, now_ms, target = store.queues, store.now_ms, WAYS[Step.SUCCEED].target
+    now_ms, target = store.now_ms, WAYS[Step.SUCCEED].target
     values, run_ms, fences, ended = request.values, request.run_ms, request.fences, applied.ended
-    has_captures, count = store.captures, 0
+    has_captures, before = store.captures, len(ended)
+    ran: dict[str, list[int]] = {}
+    known: Spec | None = None
     for position, job_id in enumerate(request.ids):
         record = running.get(job_id)
         if record is None or record.fence != fences[position]:
@@ -101,16 +109,27 @@ def complete(store: Store, request: Complete, applied: Applied) -> Answer:
         record.completed_ms = now_ms
         if values is not None:
             record.result = values[position]
-        queue = queues[record.spec.queue]
-        queue.running -= 1
-        queue.succeeded_total += 1
-        if run_ms is not None:
-            queue.run_ms_total += run_ms[position]
+        if record.spec is not known:
+            known = record.spec
+            times = ran.setdefault(known.queue, [])
+        times.append(0 if run_ms is None else run_ms[position])
         retention.end_succeeded(store, record)
         ended.append(record)
-        count += 1
+    count = 0
+    for name, times in ran.items():
+        queue, number = store.queues[name], len(times)
+        queue.running -= number
+        queue.succeeded_total += number
+        queue.ran.observe(times)
+        queue.ended_recently.add(now_ms, number)
+        count += number
     store.totals.succeeded_total += count
     store.totals.stale_completions += len(request.ids) - count
+    if session is not None and session.stopping:
+        for record in ended[before:]:
+            session.stopping.pop(record.id, None)
+    if store.session_steps and count:
+        session_jobs.completed(store, ended[before:], applied)
     return count
 
 
@@ -123,11 +142,14 @@ def fail(store: Store, request: Fail, applied: Applied) -> Answer:
         if session is None or record is None or record.fence != failure.fence:
             continue
         store.keep(record)
-        store.take_running(session, record)
-        store.queues[record.spec.queue].run_ms_total += failure.run_ms
+        is_stopping = store.take_running(session, record)
+        store.queues[record.spec.queue].ran.observe((failure.run_ms,))
         record.failures += 1
         _add_error(record, *failure.error, store.now_ms)
-        _carry_out(store, record, failure, applied)
+        if is_stopping:
+            retention.end_cancelled(store, record, applied)
+        else:
+            _carry_out(store, record, failure, applied)
         count += 1
     store.totals.stale_completions += len(request.failures) - count
     return count
@@ -141,8 +163,10 @@ def _carry_out(store: Store, record: Record, failure: Failure, applied: Applied)
             retention.end_abandoned(store, record, applied)
         case Verdict.RETRY:
             _try_later(store, record, failure.delay_ms)
+            applied.retried.append(record)
         case Verdict.REQUEUE:
             _to_tail_again(store, record)
+            applied.retried.append(record)
         case Verdict.MOVE:
             _move(store, record, failure.queue, applied)
 
@@ -177,6 +201,7 @@ def _move(store: Store, record: Record, name: str, applied: Applied) -> None:
     record.failures = 0
     record.lost = 0
     _to_tail_again(store, record)
+    applied.moved.append(record)
 
 
 def _move_fault(store: Store, record: Record, name: str) -> str:
@@ -198,17 +223,18 @@ def hand_back(store: Store, request: HandBack, applied: Applied) -> Answer:
     if session is None:
         return 0
     returned: list[Record] = []
+    stopped: list[Record] = []
     for position, job_id in enumerate(request.ids):
         record = session.running.get(job_id)
         if record is None or record.fence != request.fences[position]:
             continue
         store.keep(record)
         if request.checkpoints is not None and request.checkpoints[position] is not None:
-            record.checkpoint = request.checkpoints[position]
-        store.take_running(session, record)
-        returned.append(record)
-    _give_back(store, returned, request.is_lost, applied)
-    return len(returned)
+            _keep_checkpoint(store, record, request.checkpoints[position])
+        is_stopping = store.take_running(session, record)
+        (stopped if is_stopping else returned).append(record)
+    _give_back(store, returned, stopped, request.is_lost, applied)
+    return len(returned) + len(stopped)
 
 
 def checkpoint(store: Store, request: Checkpoint, _: Applied) -> Answer:
@@ -218,7 +244,14 @@ def checkpoint(store: Store, request: Checkpoint, _: Applied) -> Answer:
     if record is None or record.fence != request.fence:
         return False
     store.keep(record)
-    record.checkpoint = request.value
+    return _keep_checkpoint(store, record, request.value)
+
+
+def _keep_checkpoint(store: Store, record: Record, value: bytes | None) -> bool:
+    """That of a session job's step is its state, which only what it returns may change."""
+    if record.id in store.session_steps:
+        return False
+    record.checkpoint = value
     return True
 
 
@@ -250,31 +283,42 @@ def session_over(store: Store, request: SessionOver, applied: Applied) -> Answer
 
 def _end_session(store: Store, session: Session, *, is_lost: bool, applied: Applied) -> int:
     records = list(session.running.values())
+    returned: list[Record] = []
+    stopped: list[Record] = []
     for record in records:
         store.keep(record)
-        store.take_running(session, record)
-    _give_back(store, records, is_lost, applied)
+        is_stopping = store.take_running(session, record)
+        (stopped if is_stopping else returned).append(record)
+    _give_back(store, returned, stopped, is_lost, applied)
     del store.sessions[session.node]
     del store.sessions_by_id[session.id]
     applied.over.append((session.node, session.id))
     return len(records)
 
 
-def _give_back(store: Store, records: list[Record], is_lost: bool, applied: Applied) -> None:
-    """To the front, in their former order; those lost too often fail."""
+def _give_back(
+    store: Store, records: list[Record], stopped: list[Record], is_lost: bool, applied: Applied
+) -> None:
+    """To the front, in their former order; those lost too often fail.
+
+    Shapes: `stopped` are those that were cancelled while they ran: they end as that.
+    """
+    (applied.lost if is_lost else applied.returned).extend(sorted(records, key=by_order))
     if is_lost:
         records = _survivors(store, records, applied)
     for record in records:
         record.started_ms = 0
     store.to_front(records)
+    for record in sorted(stopped, key=by_order):
+        if is_lost:
+            _count_lost(store, record)
+        retention.end_cancelled(store, record, applied)
 
 
 def _survivors(store: Store, records: Iterable[Record], applied: Applied) -> list[Record]:
     survivors: list[Record] = []
     for record in sorted(records, key=by_order):
-        record.lost += 1
-        store.totals.lost_total += 1
-        store.queues[record.spec.queue].lost_total += 1
+        _count_lost(store, record)
         if record.lost <= record.spec.max_lost:
             survivors.append(record)
             continue
@@ -282,6 +326,12 @@ def _survivors(store: Store, records: Iterable[Record], applied: Applied) -> lis
         _add_error(record, "JobLost", f"{text}{record.spec.max_lost}", "", store.now_ms)
         retention.end_failed(store, record, applied)
     return survivors
+
+
+def _count_lost(store: Store, record: Record) -> None:
+    record.lost += 1
+    store.totals.lost_total += 1
+    store.queues[record.spec.queue].lost_total += 1
 
 
 def _add_error(record: Record, kind: str, message: str, traceback: str, now_ms: int) -> None:

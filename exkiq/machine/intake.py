@@ -23,6 +23,9 @@ def enqueue(store: Store, request: Enqueue, _: Applied) -> Answer:
         raise Rejected(f"the cluster holds {limits.JOBS_MAX} jobs, its limit")
     if request.is_unique:
         _check_free(store, request.ids)
+    if store.session_steps and not store.session_steps.keys().isdisjoint(request.ids):
+        # Even without the flag: most of them are no jobs yet, so nothing else would tell.
+        raise Rejected("the id of a step of a session job is taken", "JobAlreadyExists")
     queue = store.queue(request.spec.queue)
     if queue is None:
         raise Rejected(f"the cluster has {limits.QUEUES_MAX} queues, its limit")
@@ -87,13 +90,15 @@ def _make_scheduled(store: Store, queue: QueueState, request: Enqueue, run_at_ms
     return existing
 
 
-def declare(store: Store, names: list[str], _: Applied) -> Answer:
-    """Bring queues into being."""
-    new = list(dict.fromkeys(name for name in names if name not in store.queues))
+def declare(store: Store, names: dict[str, bool], _: Applied) -> Answer:
+    """Bring queues into being, some of them paused."""
+    new = [name for name in names if name not in store.queues]
     if len(store.queues) + len(new) > limits.QUEUES_MAX:
         raise Rejected(f"over {limits.QUEUES_MAX} queues, the limit of a cluster")
     for name in new:
-        store.queue(name)
+        queue = store.queue(name)
+        if queue is not None:
+            queue.paused = names[name]
     return len(new)
 
 

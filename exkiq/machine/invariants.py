@@ -5,8 +5,8 @@ from __future__ import annotations
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
-from exkiq.machine import limits, places, retention
-from exkiq.machine.record import Record, State
+from exkiq.machine import limits, places, retention, session_jobs
+from exkiq.machine.record import PARKED, Record, State
 from exkiq.machine.transitions import ENDED
 
 if TYPE_CHECKING:
@@ -27,6 +27,8 @@ def check_invariants(machine: Machine) -> list[str]:
         *_sessions(machine),
         *_ended(machine),
         *_bounds(machine),
+        *_parked(machine),
+        *session_jobs.faults(machine),
         *(fault for queue in machine.queues.values() for fault in _queue(machine, queue)),
     ]
 
@@ -50,6 +52,8 @@ def _places(machine: Machine) -> Iterator[tuple[str, Iterable[Record]]]:
         yield f"later {queue.name}", queue.later.values()
         for priority, lane in queue.lanes.items():
             yield f"lane {queue.name} {priority}", lane.values()
+    for task, lane in machine.parked.items():
+        yield f"parked {task}", lane.values()
     for session in machine.sessions.values():
         yield f"session {session.id}", session.running.values()
     yield "failed", machine.failed.values()
@@ -71,6 +75,8 @@ def _right_place(machine: Machine, record: Record) -> str:
         case State.RUNNING:
             return f"session {record.session}"
         case State.QUEUED | State.SCHEDULED | State.RETRY:
+            if record.timer == PARKED:
+                return f"parked {record.spec.task}"
             is_waiting = places.is_waiting(record)
             return f"lane {queue} {priority}" if is_waiting else f"later {queue}"
         case _ if _is_only_kept(machine, record):
@@ -114,6 +120,12 @@ def _conservation(machine: Machine) -> Iterator[str]:
             yield f"{name} is {getattr(machine.totals, name)}, {of_queues} over all queues"
 
 
+def _parked(machine: Machine) -> Iterator[str]:
+    for task, lane in machine.parked.items():
+        if not lane or not _is_sorted(lane.values()):
+            yield f"parked jobs of {task} are none, or out of order"
+
+
 def _sessions(machine: Machine) -> Iterator[str]:
     by_id = {session.id: session for session in machine.sessions.values()}
     if by_id != machine.sessions_by_id:
@@ -121,6 +133,8 @@ def _sessions(machine: Machine) -> Iterator[str]:
     for node, session in machine.sessions.items():
         if session.node != node or session.id > machine.last_session:
             yield f"{session!r} stands for {node}"
+        if not session.stopping.keys() <= session.running.keys():
+            yield f"{session!r} stops {list(session.stopping)}, not all of which it runs"
         for record in session.running.values():
             if (record.session, record.node) != (session.id, node):
                 yield f"{record!r} of {record.node} {record.session} runs in {session!r}"

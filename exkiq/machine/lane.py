@@ -6,8 +6,10 @@ from collections import OrderedDict
 from itertools import chain
 from typing import TYPE_CHECKING
 
+from exkiq.machine.record import by_order
+
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from exkiq.machine.record import Record
 
@@ -77,6 +79,36 @@ class Lane:
         segment.room = _RECORDS  # it is full: behind it come others
         record.segment = segment
         self._count += 1
+
+    def insert(self, records: Sequence[Record]) -> None:
+        """Put records among the others by their order, which has to rise in both."""
+        before, mixed = self._split(records[0].order, records[-1].order)
+        among = [record for segment in mixed for record in segment.records.values()]
+        for segment in mixed:
+            del self._segments[segment.number]
+        self._count -= len(among)
+        rows = sorted([*records, *among], key=by_order) if among else records
+        for start in range(0, len(rows), _RECORDS):
+            segment = self._new_segment()
+            before.append(segment)
+            for record in rows[start : start + _RECORDS]:
+                segment.records[record.id] = record
+                record.segment = segment
+            segment.room = len(segment.records)
+        self._count += len(rows)
+        for segment in reversed(before):
+            self._segments.move_to_end(segment.number, last=False)
+
+    def _split(self, first: int, last: int) -> tuple[list[Segment], list[Segment]]:
+        """The segments before the order `first`, and those behind them up to `last`."""
+        before: list[Segment] = []
+        mixed: list[Segment] = []
+        for segment in self._segments.values():
+            records = segment.records.values()
+            if next(iter(records)).order > last:
+                break
+            (before if next(reversed(records)).order < first else mixed).append(segment)
+        return before, mixed
 
     def remove(self, record: Record) -> None:
         """Take a record out."""

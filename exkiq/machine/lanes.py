@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from exkiq.machine.lane import Lane
 from exkiq.machine.record import State
+from exkiq.machine.tally import EndedRecently, Tally
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -21,7 +22,6 @@ TOTALS = (
     "retried_total",
     "cancelled_total",
     "lost_total",
-    "run_ms_total",
 )
 """Counters of a queue that only grow."""
 
@@ -34,18 +34,24 @@ class QueueState:
          may start: those in state queued, and due retries.
       2. `later`: the jobs whose time has not come, in the order in which their timers were set.
       3. Counts of its jobs by state, and totals.
+      4. Statistics: how long its jobs waited until they started (`waited`) and how long their
+         attempts ran that succeeded or failed (`ran`), and how many succeeded or failed for
+         good lately.
     """
 
     __slots__ = (
+        "ended_recently",
         "failed",
         "paused",
         "lanes",
         "later",
         "name",
         "queued",
+        "ran",
         "retry",
         "running",
         "scheduled",
+        "waited",
         *TOTALS,
     )
 
@@ -65,7 +71,14 @@ class QueueState:
         self.retried_total = 0
         self.cancelled_total = 0
         self.lost_total = 0
-        self.run_ms_total = 0
+        self.waited = Tally()
+        self.ran = Tally()
+        self.ended_recently = EndedRecently()
+
+    @property
+    def run_ms_total(self) -> int:
+        """How long all attempts ran together, in milliseconds."""
+        return self.ran.total
 
     def lane(self, priority: int) -> Lane:
         """The lane of this priority, made when it is not there."""

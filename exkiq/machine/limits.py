@@ -32,6 +32,12 @@ FRAME_BYTES_MAX = 16 * MIB
 ID_CHARS_MAX = 128
 """A job's id: a UUID, a URL or a key of the user's; it is held by several tables."""
 
+SESSION_ID_CHARS_MAX = 100
+"""A session job's id: with a slash and a number behind it, it is the id of a step's job."""
+
+SESSION_TASK_CHARS_MAX = 489
+"""The task of a session job: with the name of a step behind it, it is the task of a job."""
+
 QUEUE_NAME_BYTES_MAX = 255
 """A queue's name: the same as a file name, and as RabbitMQ's."""
 
@@ -53,8 +59,8 @@ TRACEBACK_BYTES_MAX = 8 * KIB
 ERRORS_MAX = 10
 """Failed attempts remembered by one job: the default budget and some more."""
 
-RESERVED_QUEUE_NAMES = frozenset(state.value for state in State)
-"""A flat count map has queues and states side by side."""
+RESERVED_QUEUE_NAMES = frozenset((*(state.value for state in State), "unknown_task", "queues"))
+"""A flat count map has queues, states and some more side by side."""
 
 # What one operation may do, so that no apply stalls the node.
 
@@ -63,6 +69,9 @@ BULK_JOBS_MAX = 1_000
 
 DUE_MOVES_MAX = 5_000
 """Timers of one kind handled by one DUE: about 5 ms; the next DUE goes on."""
+
+PARKED_AT_ONCE_MAX = 1_000
+"""Jobs of one PARK or UNPARK: as a bulk; the leader goes on in its next entry."""
 
 CLEAR_JOBS_MAX = 100_000
 """Jobs removed by one CLEAR: about 0.1 s; whoever got this number asks again."""
@@ -77,6 +86,15 @@ QUEUES_MAX = 10_000
 
 SESSIONS_MAX = 1_000
 """Nodes that run jobs at the same time."""
+
+SESSION_JOBS_MAX = 10_000
+"""Session jobs: with states of the largest size 2.5 GB, and all are in every snapshot."""
+
+SESSION_MAILBOX_MAX = 100
+"""Steps of one session job that wait: whoever posts more is far ahead of it."""
+
+SESSION_MAILBOX_BYTES_MAX = 4 * MIB
+"""Their arguments together: a few of the largest."""
 
 MEMBERS_MAX = 1_000
 """Members a cluster begins with: more than anyone founds at once."""

@@ -19,11 +19,21 @@ from typing import TYPE_CHECKING, TypeAlias, TypeVar
 import msgpack
 
 from exkiq.errors import RemoteWireError
-from exkiq.machine import control, delivery, intake, limits, parsing, retention
+from exkiq.machine import (
+    control,
+    delivery,
+    intake,
+    limits,
+    parsing,
+    reports,
+    retention,
+    session_jobs,
+)
 from exkiq.machine.capture import Capture
 from exkiq.machine.checks import Rejected
 from exkiq.machine.commands import LEADER_OPS, Op, decode_entry, decode_op, peek_pid
 from exkiq.machine.outcomes import Answer, Applied, Refused
+from exkiq.machine.schema import check_schema, is_used
 from exkiq.machine.sessions import ROLES, Member, MemberChange, MemberVerb
 from exkiq.machine.snapshot import decode_snapshot
 from exkiq.machine.store import TOTALS, Store
@@ -31,7 +41,7 @@ from exkiq.machine.store import TOTALS, Store
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from exkiq.machine.parsing import Items
+    from exkiq.machine.checks import Items
     from exkiq.machine.record import Record
     from exkiq.machine.tombstones import Tombstone
 
@@ -57,7 +67,8 @@ class Machine(Store):
 
         Shapes: an index that is not over the last one does nothing at all; a body that is no
                 entry does nothing else than to move the index.
-        Errors: none, for any body.
+        Errors: none, for any body; DataError when the cluster uses a later schema than this
+                release knows: then this node must not go on.
         """
         applied = Applied()
         if index <= self.index:
@@ -74,6 +85,7 @@ class Machine(Store):
             retention.settle(self, applied)
             self.captures = ()
         self._roll(body, applied.results)
+        check_schema(self.schema)  # of this node alone: it has to stop, not to go on differently
         return applied
 
     def apply_member(self, index: int, change: MemberChange) -> None:
@@ -115,6 +127,10 @@ class Machine(Store):
         state = self.queues.get(queue)
         return state.waiting_count() if state is not None and not state.paused else 0
 
+    def parked_counts(self) -> dict[str, int]:
+        """How many waiting jobs were put aside, by their task; no task has none."""
+        return {task: len(self.parked[task]) for task in sorted(self.parked)}
+
     def tombstone(self, job_id: str) -> Tombstone | None:
         """How a job ended whose record may be gone; None when that is too long ago."""
         return self.tombstones.stones.get(job_id)
@@ -122,7 +138,9 @@ class Machine(Store):
     def counts(self) -> dict[str, int]:
         """Jobs by state, and totals since the cluster was founded.
 
-        Shapes: `failed` is the failed set; `succeeded` and `cancelled` are totals.
+        Shapes: `failed` is the failed set; `succeeded` and `cancelled` are totals. Those of
+                `unknown_task` were put aside until a node can run them; they are queued, or
+                to be retried, too.
         """
         queues = self.queues.values()
         counts = {
@@ -131,6 +149,7 @@ class Machine(Store):
             "scheduled": sum(queue.scheduled for queue in queues),
             "retry": sum(queue.retry for queue in queues),
             "failed": len(self.failed),
+            "unknown_task": sum(map(len, self.parked.values())),
         }
         totals = {name: getattr(self.totals, name) for name in TOTALS}
         counts["succeeded"] = totals.pop("succeeded_total")
@@ -155,9 +174,10 @@ class Machine(Store):
         until a full collection holds up everything.
         """
         self.jobs.let_go(pause)
-        for queue in self.queues.values():
-            for lane in (*queue.lanes.values(), queue.later):
-                lane.let_go(pause)
+        lanes = [lane for queue in self.queues.values() for lane in queue.lanes.values()]
+        later = [queue.later for queue in self.queues.values()]
+        for lane in (*lanes, *later, *self.parked.values()):
+            lane.let_go(pause)
 
     @classmethod
     def restore(cls, data: bytes | memoryview, pause: Callable[[], None] = lambda: None) -> Machine:
@@ -178,7 +198,7 @@ class Machine(Store):
         if not isinstance(code, int) or not isinstance(pid, bytes):
             raise TypeError("decode_op checks code and pid")
         verb = VERBS.get(code)
-        if verb is None:
+        if verb is None or not is_used(code, self.schema):
             return pid, Refused("UnsupportedOperation", f"no operation has the code {code}")
         if is_stale and code in LEADER_OPS:
             return pid, Refused("Refused", "stale_term: a former leader said this")
@@ -252,13 +272,13 @@ VERBS: MappingProxyType[int, Verb] = MappingProxyType(
     {
         Op.ENQUEUE: _enqueue,
         Op.CLAIM: _verb(parsing.claim, delivery.claim),
-        Op.COMPLETE: _verb(parsing.complete, delivery.complete),
-        Op.FAIL: _verb(parsing.fail, delivery.fail),
-        Op.HAND_BACK: _verb(parsing.hand_back, delivery.hand_back),
+        Op.COMPLETE: _verb(reports.complete, delivery.complete),
+        Op.FAIL: _verb(reports.fail, delivery.fail),
+        Op.HAND_BACK: _verb(reports.hand_back, delivery.hand_back),
         Op.DUE: _verb(parsing.due, intake.due),
         Op.SESSION_BEGIN: _verb(parsing.session_begin, delivery.session_begin),
         Op.SESSION_OVER: _verb(parsing.session_over, delivery.session_over),
-        Op.CANCEL: _remembered(_verb(parsing.job, control.cancel)),
+        Op.CANCEL: _remembered(_verb(parsing.cancel, control.cancel)),
         # a repeat that comes after the opposite would undo it
         Op.PAUSE: _remembered(_verb(parsing.queue, control.pause)),
         Op.RESUME: _remembered(_verb(parsing.queue, control.resume)),
@@ -266,9 +286,15 @@ VERBS: MappingProxyType[int, Verb] = MappingProxyType(
         Op.DELETE: _remembered(_verb(parsing.selection, control.delete)),
         Op.CLEAR: _remembered(_verb(parsing.queue, control.clear)),
         Op.DECLARE: _verb(parsing.queues, intake.declare),
-        Op.CHECKPOINT: _verb(parsing.checkpoint, delivery.checkpoint),
+        Op.CHECKPOINT: _verb(reports.checkpoint, delivery.checkpoint),
         Op.FOUND: _verb(parsing.found, control.found),
         Op.ADDRESS: _verb(parsing.address, control.address),
+        Op.MOVE: _remembered(_verb(parsing.move, control.move)),
+        Op.PARK: _verb(parsing.park, control.park),
+        Op.UNPARK: _verb(parsing.unpark, control.unpark),
+        Op.SESSION_START: _remembered(_verb(parsing.session_start, session_jobs.start)),
+        Op.SESSION_POST: _remembered(_verb(parsing.session_post, session_jobs.post)),
+        Op.SCHEMA: _verb(parsing.schema, control.schema),
     }
 )
 """What each code means: parse first, then act."""

@@ -37,9 +37,24 @@ class Applied:
             `ended` has each job that reached succeeded, failed or cancelled.
             `over` and `begun` have (node, session) pairs, a session that ended before the one
             that took its place.
+            What is rarer: `retried` are failed attempts that go into state retry, or back to
+            their queue's tail; `moved` went to another queue; `returned` were handed back,
+            `lost` were lost with their node or process, also those that failed by it;
+            `stopping` are running jobs that somebody cancelled.
     """
 
-    __slots__ = ("begun", "claimed", "ended", "over", "results")
+    __slots__ = (
+        "begun",
+        "claimed",
+        "ended",
+        "lost",
+        "moved",
+        "over",
+        "results",
+        "retried",
+        "returned",
+        "stopping",
+    )
 
     def __init__(self) -> None:
         self.results: list[tuple[bytes, Answer | Refused]] = []
@@ -47,3 +62,8 @@ class Applied:
         self.ended: list[Record] = []
         self.over: list[tuple[str, int]] = []
         self.begun: list[tuple[str, int]] = []
+        self.retried: list[Record] = []
+        self.moved: list[Record] = []
+        self.returned: list[Record] = []
+        self.lost: list[Record] = []
+        self.stopping: list[Record] = []

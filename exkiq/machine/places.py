@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from exkiq.machine import retention
-from exkiq.machine.record import State
-from exkiq.machine.store import by_order, by_timer
-from exkiq.machine.transitions import ENDED
+from exkiq.machine.lane import Lane
+from exkiq.machine.record import PARKED, State, by_order, by_timer
+from exkiq.machine.transitions import ENDED, WAYS, Step
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -16,11 +16,12 @@ if TYPE_CHECKING:
     from exkiq.machine.store import Store
 
 _AT_ONCE = 1_000
+_WAITING = WAYS[Step.CLAIM].sources
 
 
 def is_waiting(record: Record) -> bool:
     """Whether the job stands in a lane."""
-    return record.state is State.QUEUED or (record.state is State.RETRY and not record.timer)
+    return record.state in _WAITING and not record.timer
 
 
 def is_abandoned(record: Record) -> bool:
@@ -68,6 +69,9 @@ def _put_others(
         state = record.state
         if state in ENDED:
             _put_ended(store, record, listed_from)
+        elif record.timer == PARKED:
+            store.parked.setdefault(record.spec.task, Lane()).append(record)
+            store.queues[record.spec.queue].count(state, 1)
         elif is_waiting(record):
             lanes.setdefault((record.spec.queue, record.spec.priority), []).append(record)
             store.queues[record.spec.queue].count(state, 1)

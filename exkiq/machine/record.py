@@ -14,6 +14,10 @@ if TYPE_CHECKING:
     from exkiq.machine.pages import Page
 
 
+PARKED = -1
+"""Stands for the timer of a waiting job that was put aside, until a node can run its task."""
+
+
 class State(StrEnum):
     """Where a job is in its life. `transitions.py` says which step leads where."""
 
@@ -29,7 +33,8 @@ class State(StrEnum):
 class Spec(NamedTuple):
     """What all jobs of one kind share; one object serves all of them.
 
-    Units: times in milliseconds. `result_ttl_ms` 0 keeps no result, `timeout_ms` 0 is no timeout.
+    Shapes: `isolated` jobs run in a process of their own.
+    Units:  times in milliseconds. `result_ttl_ms` 0 keeps no result, `timeout_ms` 0 is no timeout.
     """
 
     task: str
@@ -39,6 +44,7 @@ class Spec(NamedTuple):
     result_ttl_ms: int = 600_000
     max_lost: int = 3
     timeout_ms: int = 0
+    isolated: bool = False
 
 
 ErrorLine: TypeAlias = tuple[str, str, str, int]
@@ -74,9 +80,9 @@ class Record:
             large, not encodable, expired). `node` is the last node that took the job.
             `errors` holds the last failed attempts, oldest first. `order` is the place in its
             lane while the job waits or runs, later the order in which jobs ended. `timer` is
-            the number of the timer that is set for it, 0 for none: a job in state `retry`
-            without a timer is due and waits in its lane. `page` and `place` say where it stands
-            in the pages, `segment` where in its lane; they are no part of the state.
+            the number of the timer that is set for it, 0 for none, or `PARKED`: a job in state
+            `retry` without a timer is due and waits in its lane. `page` and `place` say where
+            it stands in the pages, `segment` where in its lane; they are no part of the state.
     Units:  times in milliseconds, 0 for not yet.
     """
 
@@ -139,6 +145,9 @@ class Record:
     def __repr__(self) -> str:
         return f"<Record {self.id} {self.state} of {self.spec.task} in {self.spec.queue}>"
 
+
+by_order: Callable[[Record], int] = attrgetter("order")
+by_timer: Callable[[Record], int] = attrgetter("timer")
 
 freeze: Callable[[Record], tuple[object, ...]] = attrgetter(*FIELDS)
 """All fields of a record as a tuple, in the order of `FIELDS`; every item is immutable."""

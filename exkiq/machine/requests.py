@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from exkiq.machine.commands import Verdict
+    from exkiq.machine.commands import Post, Verdict
     from exkiq.machine.outcomes import Refused
     from exkiq.machine.record import Spec
     from exkiq.machine.sessions import Member
@@ -76,6 +76,38 @@ class Selection(NamedTuple):
 
     ids: list[str] | None
     queue: str | None
+
+
+class Cancel(NamedTuple):
+    id: str
+    running: bool
+
+
+class Move(NamedTuple):
+    id: str
+    queue: str
+
+
+class Park(NamedTuple):
+    task: str
+    ids: list[str]
+
+
+class Unpark(NamedTuple):
+    task: str
+    limit: int
+
+
+class SessionStart(NamedTuple):
+    spec: Spec
+    id: str
+    payload: bytes
+
+
+class SessionPost(NamedTuple):
+    id: str
+    verb: Post
+    payload: bytes
 
 
 class Checkpoint(NamedTuple):

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from exkiq.machine import limits
+from exkiq.machine import limits, session_jobs
 from exkiq.machine.outcomes import Refused
 from exkiq.machine.record import State
 from exkiq.machine.tombstones import Row
@@ -51,7 +51,7 @@ def is_listed(store: Store, record: Record) -> bool:
 
 def end_succeeded(store: Store, record: Record) -> None:
     """Keep a job that succeeded; its result is set."""
-    record.order = store.next_sequence()
+    store.sequence = record.order = store.sequence + 1
     store.succeeded.append(record)
     _lighten(record)
     if record.result is not None:
@@ -59,11 +59,18 @@ def end_succeeded(store: Store, record: Record) -> None:
 
 
 def end_failed(store: Store, record: Record, applied: Applied) -> None:
-    """Put a job that stands nowhere into the failed set."""
+    """Put a job that stands nowhere into the failed set.
+
+    But not a step of a session job: retried it would run beside those that come after it.
+    """
+    if record.id in store.session_steps:
+        end_abandoned(store, record, applied)
+        return
     _end(store, record, WAYS[Step.FAIL].target, applied)
     queue = store.queues[record.spec.queue]
     queue.failed += 1
     queue.failed_total += 1
+    queue.ended_recently.add(store.now_ms, 1)
     store.failed[record.id] = record
     store.failed_bytes += len(record.payload)
 
@@ -71,10 +78,14 @@ def end_failed(store: Store, record: Record, applied: Applied) -> None:
 def end_abandoned(store: Store, record: Record, applied: Applied) -> None:
     """End a job that stands nowhere as failed, without a place in the failed set."""
     _end(store, record, WAYS[Step.FAIL].target, applied)
-    store.queues[record.spec.queue].failed_total += 1
+    queue = store.queues[record.spec.queue]
+    queue.failed_total += 1
+    queue.ended_recently.add(store.now_ms, 1)
     store.totals.abandoned += 1
     _lighten(record)
     _keep_result(store, record)
+    if store.session_steps:
+        session_jobs.ended(store, record, applied)
 
 
 def end_cancelled(store: Store, record: Record, applied: Applied) -> None:
@@ -84,6 +95,8 @@ def end_cancelled(store: Store, record: Record, applied: Applied) -> None:
     store.totals.cancelled_total += 1
     _lighten(record)
     store.cancelled.append(record)
+    if store.session_steps:
+        session_jobs.ended(store, record, applied)
 
 
 def take_failed(store: Store, record: Record) -> None:

@@ -16,9 +16,10 @@ class Session:
 
     Shapes: `running` holds its jobs by id, in no order that means anything. `claimed_total`
             counts all that it was ever given, so that demand and claims can be compared.
+            `stopping` are the ids of those of its jobs that were cancelled while they run.
     """
 
-    __slots__ = ("address", "claimed_total", "id", "node", "run_id", "running")
+    __slots__ = ("address", "claimed_total", "id", "node", "run_id", "running", "stopping")
 
     def __init__(self, number: int, node: str, run_id: str, address: str) -> None:
         self.id = number
@@ -27,6 +28,7 @@ class Session:
         self.address = address
         self.running: dict[str, Record] = {}
         self.claimed_total = 0
+        self.stopping: dict[str, None] = {}
 
     def __repr__(self) -> str:
         return f"<Session {self.id} of {self.node}, {len(self.running)} running>"

@@ -2,7 +2,7 @@
 
 A snapshot is a header (magic, version), chunks, each with its length before it, and an end: the
 length 0 and the SHA-256 of all before. The chunks are the head, the counts, the records in the
-order in which they came, and the tombstones.
+order in which they came, the session jobs, one in each, and the tombstones.
 
 A chunk of records is written field by field, since most fields of most jobs are the same: a
 field is a list of its values, or of the one value that all have. It brings the specs that no
@@ -22,14 +22,17 @@ from typing import TYPE_CHECKING, Any
 import msgpack
 
 from exkiq.errors import DataError
+from exkiq.machine import session_jobs
 from exkiq.machine.capture import Capture, Head, QueueRow, SessionRow
 from exkiq.machine.lanes import TOTALS as QUEUE_TOTALS
 from exkiq.machine.lanes import QueueState
 from exkiq.machine.outcomes import Refused
 from exkiq.machine.places import put_in_place
 from exkiq.machine.record import FIELDS, Spec, State, thaw
+from exkiq.machine.schema import check_schema
 from exkiq.machine.sessions import Member, Session
 from exkiq.machine.store import TOTALS
+from exkiq.machine.tally import EndedRecently, Tally
 from exkiq.machine.tombstones import Row, Tombstones
 
 if TYPE_CHECKING:
@@ -39,13 +42,15 @@ if TYPE_CHECKING:
     from exkiq.machine.store import Store
 
 MAGIC = b"exkiq\x00sn"
-VERSION = 2
+VERSION = 3
 _HEADER = struct.Struct(">8sH")
 _LENGTH = struct.Struct(">I")
 _END = _LENGTH.pack(0)
 _ROWS_A_CHUNK = 256
 
-_STATE, _RESULT, _ERRORS, _SPEC = map(FIELDS.index, ("state", "result", "errors", "spec"))
+_STATE, _RESULT, _ERRORS, _TIMER, _SPEC = map(
+    FIELDS.index, ("state", "result", "errors", "timer", "spec")
+)
 _STATES = {state.value: state for state in State}
 _SAME_NAMES = Head._fields[1 : Head._fields.index("listed_from")]
 """Fields of the head that are called the same in the store."""
@@ -71,10 +76,11 @@ def encode_pieces(capture: Capture) -> Iterator[bytes]:
 def _unsealed(capture: Capture) -> Iterator[bytes]:
     yield _HEADER.pack(MAGIC, VERSION)
     yield _chunk(capture.head)
-    yield _chunk([capture.record_count, len(capture.tombstones)])
+    yield _chunk([capture.record_count, len(capture.session_jobs), len(capture.tombstones)])
     specs: dict[Spec, int] = {}
     for rows in capture.batches(_ROWS_A_CHUNK):
         yield _encode_rows(rows, specs)
+    yield from map(_chunk, capture.session_jobs)
     stones = capture.tombstones
     for start in range(0, len(stones), _ROWS_A_CHUNK):
         yield _chunk(stones[start : start + _ROWS_A_CHUNK])
@@ -125,17 +131,19 @@ def decode_snapshot(data: bytes | memoryview, store: Store, pause: Callable[[], 
     chunks = _chunks(_checked_body(data))
     try:
         listed_from = _fill_head(store, next(chunks))
-        record_count, row_count = msgpack.unpackb(next(chunks))
+        record_count, session_count, row_count = msgpack.unpackb(next(chunks))
         specs: list[Spec] = []
         queued: dict[Spec, list[Record]] = {}
         others: list[Record] = []
         while len(store.jobs) < record_count:
             _fill_records(store, next(chunks), specs, queued, others)
             pause()
+        session_rows = [msgpack.unpackb(next(chunks)) for _ in range(session_count)]
         store.tombstones = Tombstones(row for chunk in chunks for row in _stones(chunk))
         if len(store.jobs) != record_count or len(store.tombstones.rows) != row_count:
             raise DataError("a snapshot with another number of records or tombstones")
         put_in_place(store, queued, others, listed_from, pause)
+        session_jobs.thaw_rows(store, session_rows)
     except (ValueError, TypeError, LookupError, StopIteration, AttributeError) as fault:
         raise DataError(f"a snapshot cannot be read: {fault!r}") from fault
     except msgpack.exceptions.UnpackException as fault:
@@ -173,6 +181,7 @@ def _chunks(body: memoryview) -> Iterator[memoryview]:
 def _fill_head(store: Store, chunk: memoryview) -> int:
     head = Head(*msgpack.unpackb(chunk))
     store.index = head.last_index
+    check_schema(head.schema)
     for name in _SAME_NAMES:
         setattr(store, name, getattr(head, name))
     for name, total in zip(TOTALS, head.totals, strict=True):
@@ -182,9 +191,13 @@ def _fill_head(store: Store, chunk: memoryview) -> int:
         queue.paused = queue_row.paused
         for name, total in zip(QUEUE_TOTALS, queue_row.totals, strict=True):
             setattr(queue, name, total)
+        queue.waited = Tally.of_row(queue_row.waited)
+        queue.ran = Tally.of_row(queue_row.ran)
+        queue.ended_recently = EndedRecently(queue_row.ended_recently)
     for row in starmap(SessionRow, head.sessions):
         session = Session(row.id, row.node, row.run_id, row.address)
         session.claimed_total = row.claimed_total
+        session.stopping = dict.fromkeys(row.stopping)
         store.sessions[row.node] = store.sessions_by_id[row.id] = session
     store.members = {row[0]: Member(*row) for row in head.members}
     store.remembered.update(head.remembered)
@@ -204,7 +217,7 @@ def _fill_records(
     if not 0 < count <= _ROWS_A_CHUNK:
         raise DataError(f"a snapshot with {count!r} records in a chunk")
     _revive(columns, specs)
-    is_queued = columns[_STATE] == [State.QUEUED]
+    is_queued = columns[_STATE] == [State.QUEUED] and columns[_TIMER] == [0]
     kind = columns[_SPEC][0] if is_queued and len(columns[_SPEC]) == 1 else None
     full = [column * count if len(column) == 1 else column for column in columns]
     # One C loop over plain values, because a restart does this a million times.

@@ -3,23 +3,25 @@
 from __future__ import annotations
 
 from collections import OrderedDict, deque
-from operator import attrgetter
 from typing import TYPE_CHECKING
 
 from exkiq.machine import limits
 from exkiq.machine.jobs import Jobs
+from exkiq.machine.lane import Lane
 from exkiq.machine.lanes import QueueState
-from exkiq.machine.record import Record, State
+from exkiq.machine.record import PARKED, Record, State, by_order
+from exkiq.machine.schema import FIRST
 from exkiq.machine.timers import Timers
 from exkiq.machine.tombstones import Tombstones
 from exkiq.machine.transitions import WAYS, Step
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Iterable, Iterator
 
     from exkiq.machine.capture import Capture
     from exkiq.machine.outcomes import Answer
     from exkiq.machine.record import Spec
+    from exkiq.machine.session_jobs import SessionJob
     from exkiq.machine.sessions import Member, Session
 
 TOTALS = (
@@ -35,9 +37,6 @@ TOTALS = (
     "faults",
 )
 """Counters of the whole state that only grow; `faults` counts bugs of ours, see machine.py."""
-
-by_order: Callable[[Record], int] = attrgetter("order")
-by_timer: Callable[[Record], int] = attrgetter("timer")
 
 
 class Totals:
@@ -71,7 +70,8 @@ class Store:
       3. Show each record to the open captures before it changes.
 
     A record stands in `jobs` and in exactly one other place: a lane, `later` of its queue,
-    `running` of a session, `failed`, `succeeded`, `cancelled`, or only on a timer of `expiring`.
+    `parked` under its task, `running` of a session, `failed`, `succeeded`, `cancelled`, or only
+    on a timer of `expiring`.
     """
 
     def __init__(self) -> None:
@@ -83,11 +83,15 @@ class Store:
         self.sequence = 0
         self.front_sequence = 0
         self.last_session = 0
+        self.schema = FIRST
         self.jobs = Jobs()
         self.queues: dict[str, QueueState] = {}
         self.sessions: dict[str, Session] = {}
         self.sessions_by_id: dict[int, Session] = {}
         self.members: dict[str, Member] = {}
+        self.parked: dict[str, Lane] = {}
+        self.session_jobs: dict[str, SessionJob] = {}
+        self.session_steps: dict[str, str] = {}
         self.failed: OrderedDict[str, Record] = OrderedDict()
         self.succeeded: deque[Record] = deque()
         self.cancelled: deque[Record] = deque()
@@ -163,15 +167,53 @@ class Store:
     def take_waiting(self, record: Record) -> None:
         """Take a job that has not started out of its place."""
         queue = self.queues[record.spec.queue]
-        if record.timer:
+        if record.timer == PARKED:
+            self._leave_parked(record)
+        elif record.timer:
             queue.later.remove(record)
             self.due.stop(record)
         else:
             queue.lanes[record.spec.priority].remove(record)
         queue.count(record.state, -1)
 
-    def take_running(self, session: Session, record: Record) -> None:
-        """Take a running job out of its session."""
+    def park(self, records: Iterable[Record]) -> None:
+        """Put waiting jobs of one task aside; they keep their states and orders."""
+        aside = sorted(records, key=by_order)
+        for record in aside:
+            self.keep(record)
+            self.queues[record.spec.queue].lanes[record.spec.priority].remove(record)
+            record.timer = PARKED
+        if aside:
+            self.parked.setdefault(aside[0].spec.task, Lane()).insert(aside)
+
+    def unpark(self, records: Iterable[Record]) -> None:
+        """Put jobs that were put aside back to where they stood, by their orders."""
+        lanes: dict[tuple[str, int], list[Record]] = {}
+        for record in records:
+            self.keep(record)
+            self._leave_parked(record)
+            lanes.setdefault((record.spec.queue, record.spec.priority), []).append(record)
+        for (name, priority), back in lanes.items():
+            self.queues[name].lane(priority).insert(back)
+
+    def parked_jobs(self, queue: str) -> Iterator[Record]:
+        """The jobs of a queue that were put aside, by task and then in hand-out order."""
+        for task in sorted(self.parked):
+            yield from (job for job in self.parked[task].values() if job.spec.queue == queue)
+
+    def _leave_parked(self, record: Record) -> None:
+        record.timer = 0
+        lane = self.parked[record.spec.task]
+        lane.remove(record)
+        if not lane:
+            del self.parked[record.spec.task]
+
+    def take_running(self, session: Session, record: Record) -> bool:
+        """Take a running job out of its session; gives whether it was cancelled meanwhile."""
         del session.running[record.id]
         self.queues[record.spec.queue].running -= 1
         record.session = 0
+        is_stopping = record.id in session.stopping
+        if is_stopping:
+            del session.stopping[record.id]
+        return is_stopping

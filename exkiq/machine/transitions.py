@@ -4,9 +4,11 @@
                              ^                 |  |  '--fail----> failed --revive--> queued
                              |                 |  '--try_later--> retry --claim--> running
                              '----give_back----'
-    scheduled, queued, retry --cancel--> cancelled
+    scheduled, queued, retry --cancel--> cancelled <--stop-- running
 
-A due retry keeps its state until it is claimed, so it takes part in no step when due.
+A due retry keeps its state until it is claimed, so it takes part in no step when due. A job
+that is moved to another queue, or put aside, keeps its state too. A running job that was
+cancelled takes the step `stop` when its attempt ends in any way but success.
 """
 
 from __future__ import annotations
@@ -30,6 +32,7 @@ class Step(StrEnum):
     TRY_LATER = "try_later"
     GIVE_BACK = "give_back"
     CANCEL = "cancel"
+    STOP = "stop"
     REVIVE = "revive"
 
 
@@ -55,6 +58,7 @@ WAYS = MappingProxyType(
         Step.TRY_LATER: _way(State.RETRY, State.RUNNING),
         Step.GIVE_BACK: _way(State.QUEUED, State.RUNNING),
         Step.CANCEL: _way(State.CANCELLED, State.SCHEDULED, State.QUEUED, State.RETRY),
+        Step.STOP: _way(State.CANCELLED, State.RUNNING),
         Step.REVIVE: _way(State.QUEUED, State.FAILED),
     }
 )

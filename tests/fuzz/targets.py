@@ -192,7 +192,8 @@ def _handshake_seeds() -> list[bytes]:
 
 def _message_seeds() -> list[bytes]:
     values: list[object] = [
-        [int(Kind.DEMAND), 1, 1, 1, {"q": 1}],
+        [int(Kind.DEMAND), 1, 1, {"": 1, "p": 2}, {"q": 1}, ["m:t"]],
+        [int(Kind.PROGRESS), [["job", 1, b"x"]]],
         [int(Kind.WELCOME), "id", [["n1", "h:1", "life"]]],
         [int(Kind.HELLO), NODE.fields()],
         [7, "propose", b"x", 1000],

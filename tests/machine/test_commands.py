@@ -31,6 +31,12 @@ SAMPLES = {
     Op.CHECKPOINT: commands.checkpoint(PID, 7, "a", 8, b"c"),
     Op.FOUND: commands.found(PID, "cluster", [("n1", "h:1", "i")]),
     Op.ADDRESS: commands.address(PID, "n1", "h:2"),
+    Op.MOVE: commands.move(PID, "a", "log"),
+    Op.PARK: commands.park(PID, "app:Mail", ["a", "b"]),
+    Op.UNPARK: commands.unpark(PID, "app:Mail", 1_000),
+    Op.SESSION_START: commands.session_start(PID, MAIL, "s", b"x"),
+    Op.SESSION_POST: commands.session_post(PID, "s", "update", b"x"),
+    Op.SCHEMA: commands.schema(PID, 1),
 }
 
 
@@ -48,9 +54,11 @@ def test_every_operation_is_built_peeked_and_accepted_at_the_door(code):
 def test_the_bytes_of_an_operation_do_not_change():
     """Logs of earlier versions are replayed by later ones."""
     assert SAMPLES[Op.ENQUEUE] == msgpack.packb(
-        [1, PID, ["app:Mail", "mail", 0, 5, 600_000, 3, 0], ["a"], [b"x"], 5, 0, 1]
+        [1, PID, ["app:Mail", "mail", 0, 5, 600_000, 3, 0, False], ["a"], [b"x"], 5, 0, 1]
     )
     assert SAMPLES[Op.CLAIM] == msgpack.packb([2, PID, [["n1", 7, ["a", "b"]]]])
+    assert SAMPLES[Op.CANCEL] == msgpack.packb([9, PID, "a", False])
+    assert commands.cancel(PID, "a", running=True) == msgpack.packb([9, PID, "a", True])
     assert SAMPLES[Op.HAND_BACK] == msgpack.packb([5, PID, 7, ["a"], [8], [b"c"], True])
 
 
@@ -81,7 +89,7 @@ def test_the_door_names_what_is_wrong():
     assert check_op(msgpack.packb([99, PID])).kind == "UnsupportedOperation"
     assert check_op(b"\x92\x01").kind == "RemoteWireError"
     assert check_op(commands.pause(PID, "failed")).text == (
-        "'failed' is the name of a state and cannot be a queue's"
+        "'failed' is the name of a state or count and cannot be a queue's"
     )
     large = commands.enqueue(PID, MAIL, ["a"], [bytes(limits.OP_BYTES_MAX)])
     assert check_op(large).kind == "RemoteWireError"

@@ -39,6 +39,12 @@ DAMAGE = {
     "a job of another session": lambda m: setattr(m.jobs["a"], "node", "n9"),
     "a session where nothing runs": lambda m: setattr(m.jobs["b"], "session", 1),
     "a fence of the future": lambda m: setattr(m.jobs["a"], "fence", 10**6),
+    "a job to stop that does not run": lambda m: m.sessions["n1"].stopping.update(b=None),
+    "a job put aside in a lane": lambda m: (
+        m.unpark([m.jobs["p"]]) or m.jobs["p"].__setattr__("timer", -1)
+    ),
+    "parked out of order": lambda m: to_the_end(m.parked["app:Unknown"]),
+    "nothing parked": lambda m: m.parked.update(x=Lane()),
     "a bug": lambda m: setattr(m.totals, "faults", 1),
 }
 

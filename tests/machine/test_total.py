@@ -45,6 +45,17 @@ def lively() -> Driver:
     driver.add("x")
     driver.cancel("x")
     driver.checkpoint(session, "a", fence, b"half")
+    driver.add("p", "r", "q", spec=MAIL._replace(task="app:Unknown"))
+    driver.take(session, "r")
+    driver.fail_one(session, "r", "retry", 0)
+    driver.park("app:Unknown", ["p", "r"])
+    driver.add("other", spec=MAIL._replace(task="app:Unknown", queue="log", priority=2))
+    driver.park("app:Unknown", ["other"])
+    driver.add("stop")
+    driver.take(session, "stop")
+    driver.cancel("stop", running=True)
+    driver.session_start(MAIL, "s", b"x")
+    driver.session_post("s", "update", b"y")
     driver.pause("paused")
     driver.found("c1", [("n1", "h:1", "i")])
     return driver
@@ -83,6 +94,8 @@ def feed(op: bytes, **header: int) -> None:
     if isinstance(answer, Refused):
         assert content(machine) == BEFORE
         assert applied.ended == applied.claimed == applied.begun == applied.over == []
+        assert applied.retried == applied.moved == applied.stopping == []
+        assert applied.returned == applied.lost == []
     assert check_invariants(machine) == []
 
 
@@ -143,7 +156,10 @@ def test_every_command_meets_jobs_in_every_state(code, ids, session, fence):
         Op.COMPLETE: commands.complete(pid, session, ids, [fence] * count, [b"v"] * count),
         Op.FAIL: commands.fail(pid, session, failures),
         Op.HAND_BACK: commands.hand_back(pid, session, ids, [fence] * count, is_lost=True),
-        Op.CANCEL: commands.cancel(pid, ids[0] if ids else "a"),
+        Op.CANCEL: commands.cancel(pid, ids[0] if ids else "a", running=fence == 3),
+        Op.MOVE: commands.move(pid, ids[0] if ids else "a", "log"),
+        Op.PARK: commands.park(pid, "app:Mail" if fence == 3 else "app:Unknown", ids),
+        Op.UNPARK: commands.unpark(pid, "app:Unknown", fence - 2),
         Op.RETRY: commands.retry(pid, ids),
         Op.DELETE: commands.delete(pid, ids),
     }

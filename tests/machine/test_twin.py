@@ -19,7 +19,8 @@ WALK = [
     *[World.report] * 7,
     *[World.tick] * 2,
     *[World.hold] * 2,
-    World.people,
+    *[World.people] * 2,
+    *[World.aside] * 2,
     World.lives,
     World.replicas,
 ]
@@ -64,7 +65,7 @@ class AgainstTwin(RuleBasedStateMachine):
     def time(self, data, step):
         step(self.world, picker(data))
 
-    @rule(data=st.data(), step=st.sampled_from([World.lives, World.replicas, World.report]))
+    @rule(data=st.data(), step=st.sampled_from([World.lives, World.replicas, World.aside]))
     def lives(self, data, step):
         step(self.world, picker(data))
 

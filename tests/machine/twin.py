@@ -16,6 +16,7 @@ class Job:
     """One job of the twin."""
 
     id: str
+    task: str
     queue: str
     priority: int
     ttl_ms: int
@@ -29,6 +30,7 @@ class Job:
     session: int = 0
     ended_at: int = 0
     is_kept: bool = False
+    is_stopping: bool = False
 
 
 class Twin:
@@ -41,6 +43,10 @@ class Twin:
         self.lines: dict[tuple[str, int], list[str]] = {}
         self.later: list[str] = []  # in the order in which they were put aside
         self.places: dict[str, float] = {}
+        self.parked: dict[str, list[str]] = {}
+        self.waits: dict[str, list[int]] = {}
+        self.runs: dict[str, list[int]] = {}
+        self.ends: dict[str, list[int]] = {}  # when jobs succeeded or failed
         self.paused: set[str] = set()
         self.sessions: dict[str, tuple[int, str]] = {}
         self.last_session = 0
@@ -78,6 +84,8 @@ class Twin:
     def leave(self, job: Job) -> None:
         if self.in_line(job):
             self.lines[job.queue, job.priority].remove(job.id)
+        elif job.id in self.parked.get(job.task, []):
+            self.parked[job.task].remove(job.id)
         else:
             self.later.remove(job.id)
 
@@ -111,8 +119,14 @@ class Twin:
             self.totals["dropped"] += 1
 
     def finish(self, job: Job, state: str) -> None:
+        if state != "cancelled":
+            self.ends.setdefault(job.queue, []).append(self.now)
+        else:
+            self.cancelled.append(job.id)
+            self.totals["cancelled"] += 1
         job.state = state
         job.session = 0
+        job.is_stopping = False
         job.ended_at = self.now
         self.ended.append((job.id, state))
 
@@ -126,7 +140,7 @@ class Twin:
             if self.is_taken(job_id):
                 continue
             kept = (spec.result_ttl_ms, spec.max_lost)
-            job = Job(job_id, spec.queue, spec.priority, *kept, self.now + delay)
+            job = Job(job_id, spec.task, spec.queue, spec.priority, *kept, self.now + delay)
             self.jobs[job_id] = job
             self.totals["enqueued"] += 1
             if delay:
@@ -149,6 +163,7 @@ class Twin:
                 continue
             self.leave(job)
             job.state, job.node, job.session, job.fence = "running", node, session, self.index
+            self.waits.setdefault(job.queue, []).append(self.now - job.run_at)
             claimed += 1
         return claimed
 
@@ -157,13 +172,14 @@ class Twin:
         jobs = [job for job in self.running_of(session) if job.id == job_id and job.fence == fence]
         return jobs[0] if known and jobs else None
 
-    def complete(self, session, ids, fences, has_value):
+    def complete(self, session, ids, fences, has_value, run_ms):
         accepted = 0
-        for job_id, fence in zip(ids, fences, strict=True):
+        for job_id, fence, ms in zip(ids, fences, run_ms, strict=True):
             job = self.mine(session, job_id, fence)
             if job is None:
                 self.totals["stale"] += 1
                 continue
+            self.runs.setdefault(job.queue, []).append(ms)
             self.finish(job, "succeeded")
             job.is_kept = has_value
             self.succeeded.append(job_id)
@@ -171,13 +187,17 @@ class Twin:
             accepted += 1
         return accepted
 
-    def fail(self, session, job_id, fence, decision):
+    def fail(self, session, job_id, fence, decision, run_ms):
         job = self.mine(session, job_id, fence)
         if job is None:
             self.totals["stale"] += 1
             return 0
+        self.runs.setdefault(job.queue, []).append(run_ms)
         job.session = 0
         job.failures += 1
+        if job.is_stopping:
+            self.finish(job, "cancelled")
+            return 1
         match decision:
             case ["retry", delay]:
                 self.totals["retried"] += 1
@@ -214,16 +234,19 @@ class Twin:
         return len(jobs)
 
     def give_back(self, jobs: list[Job], is_lost: bool) -> None:
-        for job in sorted(jobs, key=lambda job: self.places[job.id]):
+        jobs = sorted(jobs, key=lambda job: self.places[job.id])
+        for job in jobs:
             job.session = 0
-            if is_lost:
-                job.lost += 1
-                self.totals["lost"] += 1
-                if job.lost > job.max_lost:
-                    jobs = [other for other in jobs if other is not job]
-                    self.finish(job, "failed")
-                    self.failed.append(job.id)
-        self.at_front(jobs)
+            job.lost += is_lost
+            self.totals["lost"] += is_lost
+        stopping = [job for job in jobs if job.is_stopping]
+        over = [job for job in jobs if is_lost and job.lost > job.max_lost and job not in stopping]
+        for job in over:
+            self.finish(job, "failed")
+            self.failed.append(job.id)
+        self.at_front([job for job in jobs if job not in over and job not in stopping])
+        for job in stopping:
+            self.finish(job, "cancelled")
 
     def due(self):
         """Gives nothing: how many steps the machine takes is its own affair."""
@@ -265,21 +288,58 @@ class Twin:
         self.give_back(jobs, not is_orderly)
         return len(jobs)
 
-    def cancel(self, job_id):
+    def cancel(self, job_id, running=False):
         job = self.jobs.get(job_id)
         if job is None or job.state in ("succeeded", "failed", "cancelled"):
             return "not_found"
         if job.state == "running":
-            return "in_progress"
+            job.is_stopping |= running
+            return "stopping" if running else "in_progress"
         self.leave(job)
         self.finish(job, "cancelled")
-        self.cancelled.append(job_id)
-        self.totals["cancelled"] += 1
         return "ok"
+
+    def move(self, job_id, queue):
+        job = self.jobs.get(job_id)
+        if job is None:
+            return "not_found"
+        if job.state not in ("queued", "scheduled", "retry"):
+            return "started"
+        if queue == job.queue:
+            return "Refused"
+        is_later = job_id in self.later
+        self.leave(job)
+        job.queue = queue
+        if is_later:
+            self.later.append(job_id)
+        else:
+            self.at_tail(job)
+        return "ok"
+
+    def park(self, task, ids):
+        jobs = [self.jobs[i] for i in dict.fromkeys(ids) if i in self.jobs]
+        jobs = [job for job in jobs if self.in_line(job) and job.task == task]
+        for job in jobs:
+            self.leave(job)
+            self.parked.setdefault(task, []).append(job.id)
+            self.parked[task].sort(key=lambda i: self.places[i])
+        return len(jobs)
+
+    def unpark(self, task, limit):
+        ids = self.parked.get(task, [])[:limit]
+        for job_id in ids:
+            job = self.jobs[job_id]
+            self.leave(job)
+            line = self.lines[job.queue, job.priority]
+            line.append(job_id)
+            line.sort(key=lambda i: self.places[i])
+        return len(ids)
 
     def clear(self, queue):
         paused, self.paused = self.paused, set()
-        ids = self.waiting(queue) + [i for i in self.later if self.jobs[i].queue == queue]
+        parked = [job_id for task in sorted(self.parked) for job_id in self.parked[task]]
+        others = [i for i in parked + self.later if self.jobs[i].queue == queue]
+        ids = self.waiting(queue) + others
         self.paused = paused
         return len([self.cancel(job_id) for job_id in ids])
 
@@ -327,4 +387,5 @@ class Twin:
             state: sum(job.state == state for job in self.jobs.values())
             for state in ("queued", "running", "scheduled", "retry")
         }
+        counts["unknown_task"] = sum(map(len, self.parked.values()))
         return counts | {"failed": len(self.failed)} | self.totals

@@ -19,6 +19,7 @@ from exkiq.machine import (
     commands,
     encode_snapshot,
 )
+from exkiq.machine.tally import WINDOW_MS, WINDOWS_MAX, Tally
 from tests.machine.twin import Job, Twin
 
 Pick = Callable[[int], int]
@@ -32,7 +33,12 @@ DECISIONS = (
     *([word] for word in ("failed", "failed", "failed", "abandon", "requeue")),
     *(["move", queue] for queue in ("a", "b", "running")),
 )
-PEOPLE = ("cancel", "retry", "delete", "resume", "retry", "resume", "retry", "pause", "clear")
+PEOPLE = (
+    *("cancel", "retry", "delete", "resume", "retry", "resume", "retry", "pause", "clear"),
+    *("cancel", "move", "move"),
+)
+TASKS = ("app:T", "app:T", "app:U")
+RUNS_MS = (0, 1, 15, 16, 400, 90_000)
 NAMES_OF_TOTALS = {
     "enqueued": "enqueued_total",
     "lost": "lost_total",
@@ -92,6 +98,13 @@ class World:
         assert {job.id: of_twin(job) for job in twin.jobs.values()} == {
             record.id: of_machine(record) for record in machine.jobs.values()
         }
+        parked = {task: ids for task, ids in twin.parked.items() if ids}
+        for each in (machine, self.other):
+            assert parked == {task: list(lane) for task, lane in each.parked.items()}
+        assert {i for i, job in twin.jobs.items() if job.is_stopping} == {
+            job_id for session in machine.sessions.values() for job_id in session.stopping
+        }
+        self.same_statistics()
         for queue in QUEUES:
             assert twin.waiting(queue) == [record.id for record in machine.waiting(queue)]
             assert len(twin.waiting(queue)) == machine.waiting_count(queue)
@@ -103,6 +116,22 @@ class World:
         counts = machine.counts()
         names = {name: NAMES_OF_TOTALS.get(name, name) for name in twin.counts()}
         assert twin.counts() == {name: counts[names[name]] for name in names}
+
+    def same_statistics(self) -> None:
+        """Every time that was counted is where it belongs."""
+        for name, queue in self.machine.queues.items():
+            for tally, times in (
+                (queue.waited, self.twin.waits.get(name, [])),
+                (queue.ran, self.twin.runs.get(name, [])),
+            ):
+                expected = Tally()
+                for ms in times:
+                    expected.observe([ms])
+                assert tally.row() == expected.row()
+            ends = [ms // WINDOW_MS for ms in self.twin.ends.get(name, [])]
+            kept = {number: ends.count(number) for number in ends[-1:]}
+            kept |= {n: ends.count(n) for n in ends if n > ends[-1] - WINDOWS_MAX}
+            assert queue.ended_recently.windows == kept
 
     def close(self) -> None:
         """Look at the captures that were taken on the way."""
@@ -122,7 +151,7 @@ class World:
         ids += self._some(pick, self.ids, pick(2))
         self.ids += [job_id for job_id in ids if job_id not in self.ids]
         ttl_ms, is_unique = (600_000, 1_500, 0)[pick(3)], pick(8) == 7
-        spec = Spec("app:T", QUEUES[pick(2)], pick(3) // 2, 5, ttl_ms, pick(2), 0)
+        spec = Spec(TASKS[pick(3)], QUEUES[pick(2)], pick(3) // 2, 5, ttl_ms, pick(2), 0)
         delay_ms = DELAYS_MS[pick(len(DELAYS_MS))]
         options = {"delay_ms": delay_ms, "is_unique": is_unique}
         payloads = [b"x"] * len(ids)
@@ -150,16 +179,18 @@ class World:
         verb = pick(4)
         if verb == 0:
             values = [b"v"] * len(ids) if pick(2) else None
-            args = (session, ids, fences, values, [1] * len(ids))
-            self.say("complete", args, session, ids, fences, values is not None)
+            run_ms = [RUNS_MS[pick(len(RUNS_MS))] for _ in ids]
+            args = (session, ids, fences, values, run_ms)
+            self.say("complete", args, session, ids, fences, values is not None, run_ms)
         elif verb == 1:
             is_lost = bool(pick(2))
             args = (session, ids, fences)
             self.say("hand_back", args, *args, is_lost, is_lost=is_lost)
         else:
             decision = DECISIONS[pick(len(DECISIONS))]
-            failure = [ids[0], fences[0], decision, ["ValueError", "no", "line 1"], 1]
-            self.say("fail", (session, [failure]), session, ids[0], fences[0], decision)
+            run_ms = RUNS_MS[pick(len(RUNS_MS))]
+            failure = [ids[0], fences[0], decision, ["ValueError", "no", "line 1"], run_ms]
+            self.say("fail", (session, [failure]), session, ids[0], fences[0], decision, run_ms)
 
     def tick(self, pick: Pick) -> None:
         """The clock moves, seldom back, and the timekeeper says so."""
@@ -180,16 +211,29 @@ class World:
             )
 
     def people(self, pick: Pick) -> None:
-        """Cancel, retry, delete; seldom pause and clear."""
+        """Cancel, move, retry, delete; seldom pause and clear."""
         verb = PEOPLE[pick(len(PEOPLE))]
         if verb == "cancel":
             for job_id in self._some(pick, self.ids, 1):
-                self.say("cancel", (job_id,))
+                running = bool(pick(2))
+                self.say("cancel", (job_id,), job_id, running, running=running)
+        elif verb == "move":
+            for job_id in self._some(pick, self.ids, 1):
+                self.say("move", (job_id, QUEUES[pick(2)]))
         elif verb in ("retry", "delete"):
             ids = self._some(pick, self.ids, 3) if pick(2) else None
             self.say(verb, (ids, QUEUES[pick(2)] if pick(2) else None))
         else:
             self.say(verb, (QUEUES[pick(2)],))
+
+    def aside(self, pick: Pick) -> None:
+        """Jobs of a task are put aside, or come back; some of them wait no more."""
+        task = TASKS[1 + pick(2)]
+        if pick(2):
+            ids = [i for queue in QUEUES for i in self.twin.waiting(queue)]
+            self.say("park", (task, self._some(pick, ids, 5) + self._some(pick, self.ids, 1)))
+        else:
+            self.say("unpark", (task, pick(4)))
 
     def hold(self, pick: Pick) -> None:
         """The next operations share an entry."""

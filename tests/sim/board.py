@@ -5,10 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import NoReturn
 
+from tests.sim.pool import RARE
 from tests.sim.shelf import Shelf
 from tests.sim.violation import Violation
 
 LATER, WAITING, RUNNING, ENDED = "later", "waiting", "running", "ended"
+PARKED = "parked"
 
 Lane = tuple[str, int]  # queue and priority
 
@@ -35,6 +37,8 @@ class Job:
     handed_back: int = 0
     fences: list[int] = field(default_factory=list)
     index: int = 0
+    task: str = ""
+    is_stopping: bool = False  # cancelled while it runs
 
     @property
     def lane(self) -> Lane:
@@ -47,12 +51,14 @@ class Job:
 
 
 class Board:
-    """All jobs and their places: a lane, `later`, `running`, `failed`, or the shelf."""
+    """All jobs and their places: a lane, `later`, `parked`, `running`, `failed`, or the shelf."""
 
     def __init__(self) -> None:
         self.index = self.now = self.number = self.front = 0
         self.jobs: dict[str, Job] = {}
-        self.places: dict[str, dict[str, Job]] = {LATER: {}, RUNNING: {}, "failed": {}}
+        self.places: dict[str, dict[str, Job]] = {
+            place: {} for place in (LATER, PARKED, RUNNING, "failed")
+        }
         self.lanes: dict[Lane, dict[str, Job]] = {}
         self.totals = {"succeeded": 0, "cancelled": 0}
         self.shelf = Shelf()
@@ -108,7 +114,7 @@ class Board:
         if job.state == ENDED:
             self._broken("H4", f"{job.id} ends again: {job.end}, {how}")
         self._take(job)
-        job.end = how
+        job.end, job.is_stopping = how, False
         self._put(job, ENDED)
         if how in self.totals:
             self.totals[how] += 1
@@ -116,7 +122,12 @@ class Board:
         self._ended[job.id] = how
 
     def _give_back(self, jobs: list[Job], *, is_lost: bool) -> None:
-        """Before all that wait, in their former order; those lost too often fail."""
+        """Before all that wait, in their former order; those lost too often fail.
+
+        Those that were cancelled while they ran end as that.
+        """
+        stopping = [job for job in jobs if job.is_stopping]
+        jobs = [job for job in jobs if not job.is_stopping]
         for job in sorted(jobs, key=lambda job: job.number, reverse=True):
             if is_lost:
                 job.lost += 1
@@ -132,14 +143,46 @@ class Board:
         for job in sorted(jobs, key=lambda job: job.number):
             if is_lost and job.lost > job.max_lost:
                 self._end(job, "failed")
+        for job in stopping:
+            self._end(job, "cancelled")
+
+    # ---- order --------------------------------------------------------------------------------
+
+    def _check_order(self, started: list[Job]) -> None:
+        """First come, first served: of those that waited, and of those that were never run."""
+        for queue in {job.queue for job in started}:
+            left = [j for lane in self.lanes if lane[0] == queue for j in self.lanes[lane].values()]
+            mine = [job for job in started if job.queue == queue]
+            # those that not every node can run may be overtaken by others
+            self._check_all([job for job in mine if job.task == RARE], left)
+            self._check_all(mine, [job for job in left if job.task != RARE])
+
+    def _check_all(self, mine: list[Job], left: list[Job]) -> None:
+        self._check_first(
+            [job for job in mine if job.since < self.index],
+            [job for job in left if job.since < self.index],
+        )
+        for lane in {job.lane for job in mine}:
+            self._check_first(
+                [job for job in mine if job.lane == lane and job.is_fresh],
+                [job for job in left if job.lane == lane and job.is_fresh],
+            )
+
+    def _check_first(self, started: list[Job], left: list[Job]) -> None:
+        if started and left:
+            last = max(started, key=lambda job: job.place)
+            first = min(left, key=lambda job: job.place)
+            if first.place < last.place:
+                self._broken("H9", f"{last.id} starts before {first.id} in {last.lane}")
 
     # ---- for comparisons ---------------------------------------------------------------------
 
     def counts(self) -> dict[str, int]:
         """As `Machine.counts`, where the two can be compared."""
-        waiting = sum(map(len, self.lanes.values())) + len(self.places[LATER])
-        here = {"running": len(self.places[RUNNING]), "failed": len(self.places["failed"])}
-        return {"waiting": waiting, **here, **self.totals}
+        places = {place: len(self.places[place]) for place in self.places}
+        waiting = sum(map(len, self.lanes.values())) + places[LATER] + places[PARKED]
+        here = {"running": places[RUNNING], "failed": places["failed"]}
+        return {"waiting": waiting, "unknown_task": places[PARKED], **here, **self.totals}
 
     def in_order(self, lane: Lane) -> list[str]:
         """Who waits in a lane, the next one first."""

@@ -12,9 +12,11 @@ from exkiq.machine import Spec, commands
 from exkiq.machine.outcomes import Refused
 from tests.sim.clock import WALL_MS, Scheduler
 from tests.sim.node import SimNode
+from tests.sim.pool import RARE
 
 PATIENCE = 2.0  # of one attempt
 ATTEMPTS_MAX = 8
+QUEUES = ("default", "mail")
 
 
 @dataclass(eq=False)
@@ -47,6 +49,8 @@ class Load:
             "unique": 2,
             "delayed": 3,
             "cancel": 2,
+            "stop": 1,
+            "move": 1,
             "at": 1,
             "pause": 0.5,
             "retry": 0.5,
@@ -131,7 +135,8 @@ class Clients:
             self._ids.extend(names)
         queue = "default" if self._chance.random() < 0.7 else "mail"
         retries, lost = self._chance.randint(0, 3), self._chance.choice((0, 1, 3))
-        spec = Spec("m:t", queue, self._chance.choice((0, 0, 0, 5)), retries, 0, lost)
+        task = RARE if self._chance.random() < 0.1 else "m:t"
+        spec = Spec(task, queue, self._chance.choice((0, 0, 0, 5)), retries, 0, lost)
         payloads = [b"x" * self._chance.randint(0, 60)] * len(names)
         self._ask(kind, lambda pid: commands.enqueue(pid, spec, names, payloads, **options), names)
 
@@ -139,6 +144,17 @@ class Clients:
         if self._ids:
             name = self._chance.choice(self._ids[-20:])
             self._ask("cancel", lambda pid: commands.cancel(pid, name), [])
+
+    def _stop(self) -> None:
+        """Also what runs by now."""
+        if self._ids:
+            name = self._chance.choice(self._ids[-3:])
+            self._ask("stop", lambda pid: commands.cancel(pid, name, running=True), [])
+
+    def _move(self) -> None:
+        if self._ids:
+            name, queue = self._chance.choice(self._ids[-20:]), self._chance.choice(QUEUES)
+            self._ask("move", lambda pid: commands.move(pid, name, queue), [])
 
     def _pause(self) -> None:
         queue = self._chance.choice(("default", "mail"))

@@ -12,12 +12,13 @@ import msgpack
 
 from exkiq.machine import Applied
 from exkiq.machine.outcomes import Refused
-from tests.sim.board import LATER, RUNNING, WAITING, Board, Job
+from tests.sim.board import ENDED, LATER, PARKED, RUNNING, WAITING, Board, Job
 
-LEADERS_OWN = (2, 6, 8)
-REMEMBERED = (9, 10, 11, 12, 13, 14)
+LEADERS_OWN = (2, 6, 8, 21, 22)
+REMEMBERED = (9, 10, 11, 12, 13, 14, 20)
 REFUSED = object()
-NO_EFFECT = (0, False, "not_found", "in_progress")
+NO_EFFECT = (0, False, "not_found", "in_progress", "started")
+UNSTARTED = (LATER, WAITING, PARKED)
 COUNTED = {"abandoned": "failed"}  # how the product counts an end
 
 
@@ -36,10 +37,12 @@ class Model(Board):
         self.due: dict[tuple[str, int], int] = {}  # when it might start, by id and fence
         self._answer: Any = None
         self._claimed: list[tuple[str, str]] = []
+        self._told: dict[str, list[str]] = {}  # in this entry: what is news -> ids
 
     def apply(self, index: int, term: int, body: bytes, applied: Applied | None) -> None:
         """One entry; `applied` is what the product did, None for a change of members."""
         self.index, self._ended, self._claimed = index, {}, []
+        self._told = {"moved": [], "stopping": []}
         if term < self.term:
             self._broken("H14", f"term {term} after {self.term}")
         self.term = term
@@ -67,6 +70,10 @@ class Model(Board):
         ended = sorted(record.id for record in applied.ended)
         if ended != sorted(self._ended):
             self._broken("H4", f"ended {ended}, should be {sorted(self._ended)}")
+        for news, ids in self._told.items():
+            found = [record.id for record in getattr(applied, news)]
+            if found != ids:
+                self._broken("H4", f"{news} {found}, should be {ids}")
         claimed = [(c.node, record.id) for c in applied.claimed for record in c.records]
         if claimed != self._claimed:
             self._broken("H5", f"claimed {claimed}, should be {self._claimed}")
@@ -116,7 +123,7 @@ class Model(Board):
         at: int,
         flags: int,
     ) -> Any:
-        _task, queue, priority, retries, _ttl, max_lost, _timeout = spec
+        task, queue, priority, retries, _ttl, max_lost, *_ = spec
         if flags & 1 and any(self._is_taken(i) for i in ids):
             return REFUSED
         run_at, taken = at or self.now + delay, []
@@ -126,7 +133,7 @@ class Model(Board):
                 continue
             self.number += 1
             job = Job(job_id, queue, priority, retries, max_lost, run_at, self.number)
-            job.index = self.index
+            job.index, job.task = self.index, task
             self.jobs[job_id] = job
             self._put(job, WAITING if run_at <= self.now else LATER)
         self.paused.setdefault(queue, False)
@@ -149,28 +156,6 @@ class Model(Board):
 
     def _may_start(self, job: Job) -> bool:
         return job.state == WAITING and not self.paused[job.queue] and job.fence != self.index
-
-    def _check_order(self, started: list[Job]) -> None:
-        """First come, first served: of those that waited, and of those that were never run."""
-        for queue in {job.queue for job in started}:
-            left = [j for lane in self.lanes if lane[0] == queue for j in self.lanes[lane].values()]
-            mine = [job for job in started if job.queue == queue]
-            self._check_first(
-                [job for job in mine if job.since < self.index],
-                [job for job in left if job.since < self.index],
-            )
-            for lane in {job.lane for job in mine}:
-                self._check_first(
-                    [job for job in mine if job.lane == lane and job.is_fresh],
-                    [job for job in left if job.lane == lane and job.is_fresh],
-                )
-
-    def _check_first(self, started: list[Job], left: list[Job]) -> None:
-        if started and left:
-            last = max(started, key=lambda job: job.place)
-            first = min(left, key=lambda job: job.place)
-            if first.place < last.place:
-                self._broken("H9", f"{last.id} starts before {first.id} in {last.lane}")
 
     def _start(self, job: Job, node: str, session: int) -> None:
         if job.run_at > self.now:
@@ -212,6 +197,9 @@ class Model(Board):
             if job is not None:
                 count += 1
                 job.failures += 1
+                if job.is_stopping:
+                    self._end(job, "cancelled")
+                    continue
                 getattr(self, f"_fail_{decision[0]}")(job, *decision[1:])
         return count
 
@@ -226,10 +214,14 @@ class Model(Board):
             self._end(job, "failed")
             return
         self._take(job)
-        job.queue = queue
-        self.paused.setdefault(queue, False)
+        self._change_queue(job, queue)
         self._fresh_budget(job)
         self._again(job, self.now, is_taken=True)
+
+    def _change_queue(self, job: Job, queue: str) -> None:
+        job.queue = queue
+        self.paused.setdefault(queue, False)
+        self._told["moved"].append(job.id)
 
     def _fail_failed(self, job: Job) -> None:
         self._end(job, "failed")
@@ -264,12 +256,17 @@ class Model(Board):
             return 0
         return self._end_session(node, is_lost=not is_orderly)
 
-    def _op_9(self, job_id: str) -> str:
+    def _op_9(self, job_id: str, running: bool) -> str:
         job = self.jobs.get(job_id)
-        if job is not None and job.state in (LATER, WAITING):
+        if job is not None and job.state in UNSTARTED:
             self._end(job, "cancelled")
             return "ok"
-        return "in_progress" if job is not None and job.state == RUNNING else "not_found"
+        if job is None or job.state != RUNNING:
+            return "not_found"
+        if running:
+            job.is_stopping = True
+            self._told["stopping"].append(job_id)
+        return "stopping" if running else "in_progress"
 
     def _op_10(self, queue: str) -> bool:
         has_changed = not self.paused.get(queue, False)
@@ -307,7 +304,7 @@ class Model(Board):
         return [failed[i] for i in wanted if queue in (None, failed[i].queue)]
 
     def _op_14(self, queue: str) -> int:
-        jobs = [j for j in self.jobs.values() if j.queue == queue and j.state in (LATER, WAITING)]
+        jobs = [j for j in self.jobs.values() if j.queue == queue and j.state in UNSTARTED]
         for job in jobs:
             self._end(job, "cancelled")
         return len(jobs)
@@ -334,6 +331,38 @@ class Model(Board):
         former, incarnation, role = self.members[node]
         self.members[node] = address, incarnation, role
         return former != address
+
+    def _op_20(self, job_id: str, queue: str) -> Any:
+        job = self.jobs.get(job_id)
+        if job is None or (job.state == ENDED and job_id not in self.shelf.kept):
+            return "not_found"
+        if job.state not in UNSTARTED:
+            return "started"
+        if job.queue == queue:
+            return REFUSED
+        state = job.state
+        self._take(job)
+        self._change_queue(job, queue)
+        self.number += 1
+        job.number = self.number
+        self._put(job, LATER if state == LATER else WAITING)
+        return "ok"
+
+    def _op_21(self, task: str, ids: list[str]) -> int:
+        jobs = [self.jobs[i] for i in dict.fromkeys(ids) if i in self.jobs]
+        jobs = [job for job in jobs if job.state == WAITING and job.task == task]
+        for job in jobs:
+            self._take(job)
+            self._put(job, PARKED)
+        return len(jobs)
+
+    def _op_22(self, task: str, limit: int) -> int:
+        jobs = [job for job in self.places[PARKED].values() if job.task == task]
+        jobs = sorted(jobs, key=lambda job: job.number)[:limit]
+        for job in jobs:
+            self._take(job)
+            self._put(job, WAITING)
+        return len(jobs)
 
     def _member(self, verb: str, name: str, address: str, incarnation: str) -> None:
         if verb in ("remove", "dismiss"):

@@ -12,6 +12,8 @@ from exkiq.machine import Machine, delivery, limits
 from exkiq.machine import machine as machine_module
 from exkiq.machine.capture import Capture
 from exkiq.machine.commands import Op
+from exkiq.machine.lane import Lane
+from exkiq.machine.store import Store
 from exkiq.raft.log_clock import LogClock
 from exkiq.session import NodeSession
 from tests.sim.mutant import CUTS, DEATHS, Mutant, Parts
@@ -97,6 +99,20 @@ def _uncounted_loss() -> Parts:
         return list(records)
 
     return [(delivery, "_survivors", survive)]
+
+
+def _forgotten_stop() -> Parts:
+    take = Store.take_running
+
+    def taken(self: Any, session: Any, record: Any) -> bool:
+        take(self, session, record)
+        return False
+
+    return [(Store, "take_running", taken)]
+
+
+def _back_to_the_tail() -> Parts:
+    return [(Lane, "insert", Lane.extend)]
 
 
 def _last_first() -> Parts:
@@ -202,6 +218,12 @@ JOB_MUTANTS: dict[str, Mutant] = {
     "not-unique": Mutant("a second unique job is no error", "H3", _not_unique),
     "uncounted-loss": Mutant(
         "lost attempts are not counted", "H7", _uncounted_loss, (*DEATHS, "pause")
+    ),
+    "forgotten-stop": Mutant(
+        "a job that was cancelled while it ran is tried again", "H4", _forgotten_stop
+    ),
+    "back-to-the-tail": Mutant(
+        "jobs that were put aside come back behind all others", "H11", _back_to_the_tail
     ),
     "torn-capture": Mutant(
         "a snapshot has some of what came after it", "H12", _torn_capture, ("snapshots", "crash")

@@ -30,6 +30,7 @@ from tests.sim.clock import Host
 from tests.sim.disk import Disk
 from tests.sim.network import Network
 from tests.sim.pool import PretendPool
+from tests.sim.violation import Violation
 
 ASK_SECONDS = 0.5
 CLUSTER = "simulated"
@@ -167,6 +168,8 @@ class _Rooms(Participant):
     def applied(self, applied: Applied) -> None:
         self._watcher.applied(self._sim, applied)
         super().applied(applied)
+        if self.aggregator.failures:
+            raise Violation("stop", f"{self.name}: a bug in the aggregator, which started anew")
 
     def installed(self) -> None:
         self._watcher.installed(self._sim)

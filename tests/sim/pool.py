@@ -10,6 +10,7 @@ from exkiq.pool import Assignment, Report
 from tests.sim.clock import Handle, Host
 
 HURRIED_SLOTS = 32
+RARE = "m:rare"  # a task that some nodes cannot run
 
 
 @dataclass(frozen=True)
@@ -26,6 +27,7 @@ class Habits:
     hang_seconds: float = 8.0
     haunts: float = 0.3  # of those abandoned: go on, and report when their session is over
     checkpoints: float = 0.05
+    lacks: float = 0.8  # of the lives of nodes: without the code of the rare task, until the end
 
 
 @dataclass(eq=False)
@@ -53,11 +55,20 @@ class PretendPool:
         self.runs: dict[tuple[str, int], tuple[Run, Handle, Assignment]] = {}
         self.most = 0
         self.is_hurried = False
+        self._lacks = chance.random() < habits.lacks
         self._open: Report | None = None
 
     @property
     def free(self) -> int:
         return (HURRIED_SLOTS if self.is_hurried else self._habits.slots) - len(self.runs)
+
+    @property
+    def free_by_group(self) -> dict[str, int]:
+        return {"": max(0, self.free)}
+
+    @property
+    def unable(self) -> tuple[str, ...]:
+        return (RARE,) if self._lacks and not self.is_hurried else ()
 
     def hurry(self) -> None:
         """The rest is to end soon: also what runs, and much of it at a time."""
@@ -81,6 +92,17 @@ class PretendPool:
             handle = self._host.call_later(self._seconds(), self._finish, run, job)
             self.runs[(job.id, job.fence)] = run, handle, job
         self.most = max(self.most, len(self.runs))
+
+    def stop_job(self, job_id: str, fence: int) -> None:
+        """It was cancelled: it ends now, whatever its habits."""
+        found = self.runs.get((job_id, fence))
+        if found is not None:
+            run, handle, job = found
+            handle.cancel()
+            self.runs[job_id, fence] = run, self._host.call_later(0.01, self._finish, run, job), job
+
+    def committed(self, ids: list[str]) -> None:
+        """No job here waits for it."""
 
     def abandon(self) -> None:
         for run, handle, _ in self.runs.values():

@@ -3,103 +3,33 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from types import SimpleNamespace
 from typing import Any
 
 import msgpack
 import pytest
 
-from exkiq.machine import Applied, Machine, Spec, commands
-from exkiq.machine.commands import encode_entry
+from exkiq.machine import Applied, Machine, commands
 from exkiq.machine.outcomes import Claimed, Refused
-from tests.sim.model import Model
+from tests.sim.handmade import RETRY_NOW, History, answer, started
 from tests.sim.violation import Violation
 from tests.sim.watch import Watch
-
-Lie = Callable[[Applied], None]
-ERROR = ["RuntimeError", "pretended", ""]
-RETRY_NOW = ["retry", 0]
-
-
-@dataclass
-class History:
-    """A log, the machine that applies it, and the model that watches."""
-
-    machine: Machine = field(default_factory=Machine)
-    model: Model = field(default_factory=Model)
-    entries: list[tuple[int, int, bytes, Applied]] = field(default_factory=list)
-    index: int = 1
-    now: int = 1_000
-    count: int = 0
-
-    def pid(self) -> bytes:
-        self.count += 1
-        return b"handmade" + self.count.to_bytes(4, "big")
-
-    def entry(
-        self, *ops: bytes, term: int = 1, said: int | None = None, lie: Lie | None = None
-    ) -> Applied:
-        self.index += 1
-        body = encode_entry(self.now, term if said is None else said, ops)
-        applied = self.machine.apply(self.index, body)
-        if lie is not None:
-            lie(applied)
-        self.entries.append((self.index, term, body, applied))
-        self.model.apply(self.index, term, body, applied)
-        return applied
-
-    def enqueue(self, *ids: str, priority: int = 0, lie: Lie | None = None, **options: Any) -> None:
-        spec = Spec("m:t", "default", priority, 1, 0, 0)
-        op = commands.enqueue(self.pid(), spec, ids, [b"x"] * len(ids), **options)
-        self.entry(op, lie=lie)
-
-    def begin(self, node: str = "n1") -> int:
-        """A session; gives its number."""
-        op = commands.session_begin(self.pid(), node, f"{node}-{self.index}", node)
-        return int(self.entry(op).results[0][1])  # type: ignore[arg-type]
-
-    def claim(self, session: int, *ids: str, node: str = "n1", lie: Lie | None = None) -> int:
-        """Hand out; gives the fence."""
-        self.entry(commands.claim(self.pid(), [(node, session, ids)]), lie=lie)
-        return self.index
-
-    def complete(self, session: int, job: str, fence: int, lie: Lie | None = None) -> None:
-        self.entry(commands.complete(self.pid(), session, [job], [fence]), lie=lie)
-
-    def fail(self, session: int, job: str, fence: int, decision: list[object], **lie: Any) -> None:
-        row = [job, fence, decision, ERROR, 1]
-        self.entry(commands.fail(self.pid(), session, [row]), **lie)
-
-
-def _answer(value: object) -> Lie:
-    def lie(applied: Applied) -> None:
-        applied.results[-1] = (applied.results[-1][0], value)  # type: ignore[assignment]
-
-    return lie
-
-
-def _started(made: History) -> tuple[int, int]:
-    made.enqueue("a", "b")
-    session = made.begin()
-    return session, made.claim(session, "a")
-
 
 # ---- what must not happen in a log -----------------------------------------------------------
 
 
 def said_to_be_made_and_was_not(made: History) -> None:
     made.enqueue("a")
-    made.enqueue("a", lie=_answer([1, []]))
+    made.enqueue("a", lie=answer([1, []]))
 
 
 def unique_id_taken_twice(made: History) -> None:
     made.enqueue("a", is_unique=True)
-    made.enqueue("a", is_unique=True, lie=_answer([1, []]))
+    made.enqueue("a", is_unique=True, lie=answer([1, []]))
 
 
 def refused_and_made_all_the_same(made: History) -> None:
-    made.enqueue("a", lie=_answer(Refused("Refused", "no")))
+    made.enqueue("a", lie=answer(Refused("Refused", "no")))
 
 
 def an_answer_is_missing(made: History) -> None:
@@ -107,36 +37,36 @@ def an_answer_is_missing(made: History) -> None:
 
 
 def completed_under_an_old_fence(made: History) -> None:
-    session, fence = _started(made)
-    made.complete(session, "a", fence - 1, lie=_answer(1))
+    session, fence = started(made)
+    made.complete(session, "a", fence - 1, lie=answer(1))
 
 
 def completed_by_a_session_that_is_over(made: History) -> None:
-    session, fence = _started(made)
+    session, fence = started(made)
     made.begin()
-    made.complete(session, "a", fence, lie=_answer(1))
+    made.complete(session, "a", fence, lie=answer(1))
 
 
 def ends_twice(made: History) -> None:
-    session, fence = _started(made)
+    session, fence = started(made)
     record = made.machine.jobs["a"]
     made.complete(session, "a", fence)
     made.complete(session, "a", fence, lie=lambda applied: applied.ended.append(record))
 
 
 def end_is_not_told(made: History) -> None:
-    session, fence = _started(made)
+    session, fence = started(made)
     made.complete(session, "a", fence, lie=lambda applied: applied.ended.clear())
 
 
 def lost_too_often_and_goes_on(made: History) -> None:
-    session, fence = _started(made)
+    session, fence = started(made)
     op = commands.hand_back(made.pid(), session, ["a"], [fence], is_lost=True)
     made.entry(op, lie=lambda applied: applied.ended.clear())
 
 
 def claimed_twice_at_once(made: History) -> None:
-    session, _ = _started(made)
+    session, _ = started(made)
     records = [made.machine.jobs["a"]]
 
     def lie(applied: Applied) -> None:
@@ -149,7 +79,7 @@ def claimed_after_it_was_cancelled(made: History) -> None:
     made.enqueue("a")
     session = made.begin()
     made.entry(commands.cancel(made.pid(), "a"))
-    made.claim(session, "a", lie=_answer(1))
+    made.claim(session, "a", lie=answer(1))
 
 
 def claimed_for_another_node(made: History) -> None:
@@ -176,20 +106,20 @@ def started_before_its_time(made: History) -> None:
     made.enqueue("a", delay_ms=500)
     session = made.begin()
     made.entry(commands.due(made.pid()))
-    made.claim(session, "a", lie=_answer(1))
+    made.claim(session, "a", lie=answer(1))
 
 
 def due_and_not_promoted(made: History) -> None:
     made.enqueue("a", delay_ms=500)
     made.now += 600
-    made.entry(commands.due(made.pid()), lie=_answer(0))
+    made.entry(commands.due(made.pid()), lie=answer(0))
 
 
 def started_out_of_a_paused_queue(made: History) -> None:
     made.enqueue("a")
     session = made.begin()
     made.entry(commands.pause(made.pid(), "default"))
-    made.claim(session, "a", lie=_answer(1))
+    made.claim(session, "a", lie=answer(1))
 
 
 def second_before_the_first(made: History) -> None:
@@ -204,13 +134,13 @@ def low_priority_before_high(made: History) -> None:
 
 
 def handed_back_and_overtaken(made: History) -> None:
-    session, fence = _started(made)
+    session, fence = started(made)
     made.entry(commands.hand_back(made.pid(), session, ["a"], [fence]))
     made.claim(session, "b")
 
 
 def retry_overtakes(made: History) -> None:
-    session, fence = _started(made)
+    session, fence = started(made)
     made.fail(session, "a", fence, RETRY_NOW)
     made.claim(session, "a")
 
@@ -226,7 +156,54 @@ def cancelled_once_more_by_the_same_request(made: History) -> None:
     made.enqueue("a")
     op = commands.cancel(made.pid(), "a")
     made.entry(op)
-    made.entry(op, lie=_answer("not_found"))
+    made.entry(op, lie=answer("not_found"))
+
+
+def stop_that_nobody_is_told_of(made: History) -> None:
+    started(made)
+    op = commands.cancel(made.pid(), "a", running=True)
+    made.entry(op, lie=lambda applied: applied.stopping.clear())
+
+
+def stopped_and_tried_again(made: History) -> None:
+    session, fence = started(made)
+    made.entry(commands.cancel(made.pid(), "a", running=True))
+    made.fail(session, "a", fence, RETRY_NOW, lie=lambda applied: applied.ended.clear())
+
+
+def moved_while_it_runs(made: History) -> None:
+    started(made)
+    made.entry(commands.move(made.pid(), "a", "mail"), lie=answer("ok"))
+
+
+def moved_to_where_it_is(made: History) -> None:
+    made.enqueue("a")
+    made.entry(commands.move(made.pid(), "a", "default"), lie=answer("ok"))
+
+
+def moved_and_nobody_is_told(made: History) -> None:
+    made.enqueue("a")
+    made.entry(commands.move(made.pid(), "a", "mail"), lie=lambda applied: applied.moved.clear())
+
+
+def claimed_while_it_is_put_aside(made: History) -> None:
+    made.enqueue("a")
+    session = made.begin()
+    made.entry(commands.park(made.pid(), "m:t", ["a"]))
+    made.claim(session, "a", lie=answer(1))
+
+
+def put_aside_though_it_is_another_task(made: History) -> None:
+    made.enqueue("a")
+    made.entry(commands.park(made.pid(), "m:other", ["a"]), lie=answer(1))
+
+
+def comes_back_behind_those_it_stood_before(made: History) -> None:
+    made.enqueue("a", "b")
+    session = made.begin()
+    made.entry(commands.park(made.pid(), "m:t", ["a"]))
+    made.entry(commands.unpark(made.pid(), "m:t", 1))
+    made.claim(session, "b")
 
 
 def pause_undone_and_done_again(made: History) -> None:
@@ -234,18 +211,18 @@ def pause_undone_and_done_again(made: History) -> None:
     op = commands.pause(made.pid(), "default")
     made.entry(op)
     made.entry(commands.resume(made.pid(), "default"))
-    made.entry(op, lie=_answer(False))
+    made.entry(op, lie=answer(False))
 
 
 def cleared_and_one_is_left(made: History) -> None:
     made.enqueue("a", "b")
-    made.entry(commands.clear(made.pid(), "default"), lie=_answer(1))
+    made.entry(commands.clear(made.pid(), "default"), lie=answer(1))
 
 
 def deleted_and_still_there(made: History) -> None:
-    session, fence = _started(made)
+    session, fence = started(made)
     made.fail(session, "a", fence, ["failed"])
-    made.entry(commands.delete(made.pid(), ["a"]), lie=_answer(0))
+    made.entry(commands.delete(made.pid(), ["a"]), lie=answer(0))
 
 
 def former_leader_is_obeyed(made: History) -> None:
@@ -253,7 +230,7 @@ def former_leader_is_obeyed(made: History) -> None:
     session = made.begin()
     made.entry(term=2)
     op = commands.claim(made.pid(), [("n1", session, ["a"])])
-    made.entry(op, term=2, said=1, lie=_answer(1))
+    made.entry(op, term=2, said=1, lie=answer(1))
 
 
 def terms_go_back(made: History) -> None:
@@ -277,8 +254,19 @@ BAD: dict[str, tuple[Callable[[History], None], ...]] = {
         cleared_and_one_is_left,
         deleted_and_still_there,
         former_leader_is_obeyed,
+        moved_while_it_runs,
+        moved_to_where_it_is,
+        claimed_while_it_is_put_aside,
+        put_aside_though_it_is_another_task,
     ),
-    "H4": (ends_twice, end_is_not_told, lost_too_often_and_goes_on),
+    "H4": (
+        ends_twice,
+        end_is_not_told,
+        lost_too_often_and_goes_on,
+        stop_that_nobody_is_told_of,
+        stopped_and_tried_again,
+        moved_and_nobody_is_told,
+    ),
     "H5": (claimed_twice_at_once, claimed_for_another_node, fence_that_does_not_grow),
     "H7": (one_run_too_many,),
     "H9": (
@@ -286,6 +274,7 @@ BAD: dict[str, tuple[Callable[[History], None], ...]] = {
         low_priority_before_high,
         handed_back_and_overtaken,
         retry_overtakes,
+        comes_back_behind_those_it_stood_before,
     ),
     "H14": (terms_go_back,),
 }
@@ -329,7 +318,17 @@ def _good() -> History:
     made.enqueue("b")
     fence = made.claim(session, "b")
     made.entry(commands.session_over(made.pid(), "n1", session, is_orderly=True))
-    made.claim(made.begin("n2"), "b", node="n2")
+    session = made.begin("n2")
+    made.claim(session, "b", node="n2")
+    made.entry(commands.cancel(made.pid(), "b", running=True))
+    made.fail(session, "b", made.index - 1, RETRY_NOW)
+    made.enqueue("d", "e", "f")
+    made.entry(commands.move(made.pid(), "d", "mail"))
+    made.entry(commands.park(made.pid(), "m:t", ["f", "e", "d"]))
+    made.entry(commands.unpark(made.pid(), "m:t", 2))
+    made.claim(session, "e", node="n2")
+    made.entry(commands.cancel(made.pid(), "e", running=True))
+    made.entry(commands.session_over(made.pid(), "n2", session, is_orderly=False))
     return made
 
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from exkiq.errors import ExkiqError
 from exkiq.machine import Applied, Machine
 from exkiq.queues.views import queues_map
-from tests.sim.board import LATER, RUNNING
+from tests.sim.board import LATER, PARKED, RUNNING
 from tests.sim.disk import Disk
 from tests.sim.model import Model
 from tests.sim.node import SimNode
@@ -110,6 +110,8 @@ class Watch:
         self._same(node, "running", running, {i: j.fence for i, j in model.places[RUNNING].items()})
         later = sorted(i for queue in machine.queues.values() for i in queue.later)
         self._same(node, "later", later, sorted(model.places[LATER]))
+        parked = sorted(i for lane in machine.parked.values() for i in lane)
+        self._same(node, "parked", parked, sorted(model.places[PARKED]))
         self._same(node, "failed", list(machine.failed), list(model.places["failed"]))
         lanes = {(q.name, p): list(q.lanes[p]) for q in machine.queues.values() for p in q.lanes}
         for lane in {*lanes, *model.lanes}:
@@ -247,7 +249,8 @@ def _shown(machine: Machine) -> dict[str, list[object]]:
 
 def _expected(model: Model, names: Iterable[str]) -> dict[str, list[object]]:
     jobs = [job for lane in model.lanes.values() for job in lane.values()]
-    waiting = Counter(job.queue for job in [*jobs, *model.places[LATER].values()])
+    jobs += [*model.places[LATER].values(), *model.places[PARKED].values()]
+    waiting = Counter(job.queue for job in jobs)
     running = Counter(job.queue for job in model.places[RUNNING].values())
     failed = Counter(job.queue for job in model.places["failed"].values())
     return {n: [waiting[n], running[n], failed[n], model.paused[n]] for n in names}
