@@ -9,17 +9,18 @@ from __future__ import annotations
 import asyncio
 import os
 import secrets
-import sys
 from collections.abc import Callable
 from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from random import Random
 from typing import Any, Protocol
 
 from exkiq.clock import SystemClock
 from exkiq.config import Settings, split_address
-from exkiq.config.certificates import FILES
+from exkiq.config.plugins import load_plugin
+from exkiq.declarations import Declarations
 from exkiq.discovery import (
     Discovery,
     FileFoundingStore,
@@ -30,20 +31,39 @@ from exkiq.discovery import (
     island_of,
     should_yield,
 )
+from exkiq.dispatchers import Dispatcher, LRUNode
 from exkiq.errors import ExkiqError, NotRunning, Unavailable
 from exkiq.links import Link, Listener, Mesh
 from exkiq.links.complaints import Complaints
+from exkiq.local.hosting import Host
+from exkiq.machine import schema as schemas
 from exkiq.operation_ids import OperationIds
-from exkiq.participant import DEFAULT_QUEUE, Ground, Participant
+from exkiq.participant import Ground, Participant
 from exkiq.peering import Peering
 from exkiq.pool import Pool, Report
 from exkiq.raft import DataFolder, unused_folder
 from exkiq.rendezvous import make_runtime_folder, socket_path
 from exkiq.service import Tasks
+from exkiq.staffing import make_pool
 from exkiq.telemetry import log
 from exkiq.wire.hello import Hello, Role
 
-LOADER = "exkiq.task:load_app"
+Dispatchers = dict[str, Callable[[], Dispatcher]]  # queue -> how its own is made
+
+
+def dispatchers_of(declarations: Declarations) -> Dispatchers:
+    """How each queue's own dispatcher is made; queues that name the same share one.
+
+    Errors: ConfigError for one that cannot be made.
+    """
+    makers: Dispatchers = {}
+    shared: dict[str, Callable[[], Dispatcher]] = {}
+    for queue, row in declarations.dispatchers.items():
+        what = f"dispatcher of queue {queue!r}"
+        maker = shared.setdefault(repr(row), partial(load_plugin, what, row, Dispatcher))  # type: ignore[type-abstract]
+        if type(maker()) is not LRUNode:  # that one is the default, and quicker shared
+            makers[queue] = maker
+    return makers
 
 
 class Room(Protocol):
@@ -78,6 +98,7 @@ class Assembly:
         self._folder: DataFolder | None = None
         self._discovery: Discovery | None = None
         self._participant: Participant | None = None
+        self._host: Host | None = None
         self._work: Executor = ThreadPoolExecutor(1, thread_name_prefix="exkiq-snapshot")
         self._rooms: list[Room] = []  # to stop, the newest first
         self._early: set[Link] = set()  # clients that came before this node was a member
@@ -88,6 +109,10 @@ class Assembly:
         if self._participant is None:
             raise NotRunning(f"node {self.settings.name} is no member yet")
         return self._participant
+
+    def tree(self) -> dict[str, Any]:
+        """The node with the parts that run in it, nested; see `Participant.tree`."""
+        return {"node": self.settings.name, "address": self.address} | self.participant.tree()
 
     # ---- start -------------------------------------------------------------------------------
 
@@ -101,6 +126,8 @@ class Assembly:
         folder = DataFolder(settings.folder, settings.name, settings.cluster, secrets.token_hex(8))
         self._folder = folder
         pool = await self._start_pool()
+        declarations = pool.declarations.overridden(settings.queue_tables)
+        dispatchers = await self._find_dispatchers(declarations)
         peering, mesh, listener = self._make_door(folder)
         await self._open_door(listener)
         discovery = self._make_discovery(folder, mesh)
@@ -123,38 +150,49 @@ class Assembly:
             self._chance,
             self._failed,
             self._leave,
+            dispatchers,
+            self._make_host(declarations, peering),
         )
-        self._take_part(ground, membership)
+        self._take_part(ground, membership, declarations)
         mesh.announce()
 
     async def _start_pool(self) -> Pool:
-        pool = Pool(
-            self.settings.app,
-            LOADER,
-            self.settings.processes,
-            self.settings.concurrency,
+        settings = self.settings
+        pool = make_pool(
+            settings,
             self._report,
             self._clock,
-            tuple(sys.path),
-            os.getcwd(),  # noqa: PTH109 - a plain string for the children
-            self._environ_of_jobs(),
+            processes=settings.processes,
+            concurrency=settings.concurrency,
         )
         self._rooms.append(pool)
         await pool.start()
         return pool
 
-    def _environ_of_jobs(self) -> dict[str, str]:
-        """How a job that enqueues another one finds this node, and proves that it may."""
+    def _make_host(self, declarations: Declarations, peering: Peering) -> Host:
+        """Who answers for local queues; its children, with all slots in one, start when needed."""
         settings = self.settings
-        path = socket_path(settings.cluster, settings.name)
-        environ = {"EXKIQ_URL": f"exkiq+unix://{path}", "EXKIQ_CLUSTER": settings.cluster}
-        if settings.secret is not None:
-            secret = os.fsdecode(settings.secret)
-            environ |= {"EXKIQ_SECRET": secret, "EXKIQ_SECRET_FILE": ""}  # a file would come first
-        if settings.tls is not None:
-            files = zip(FILES, settings.tls.files, strict=True)
-            environ |= {f"EXKIQ_{name.upper()}": str(path) for name, path in files}
-        return environ
+        slots = settings.processes * settings.concurrency
+        host = Host(
+            settings.name,
+            declarations.local_to(settings.name) if slots else (),
+            peering,
+            lambda report: make_pool(settings, report, self._clock, processes=1, concurrency=slots),
+            self._clock,
+            OperationIds(os.urandom),
+        )
+        self._rooms.append(host)
+        self._host = host
+        return host
+
+    async def _find_dispatchers(self, declarations: Declarations) -> Dispatchers:
+        """How the dispatcher of each queue that names one is made, should this node lead.
+
+        Only what this node's own APP or settings say is imported; off the loop, since it is
+        user code. Errors: ConfigError for one that cannot be made.
+        """
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._work, dispatchers_of, declarations)
 
     def _report(self, report: Report) -> None:
         if self._participant is not None:  # before that the pool can only say that it has room
@@ -227,14 +265,19 @@ class Assembly:
         folder.belongs_to(self._discovery.cluster_id)
         return self._discovery
 
-    def _take_part(self, ground: Ground, membership: Membership) -> None:
+    def _take_part(
+        self, ground: Ground, membership: Membership, declarations: Declarations
+    ) -> None:
         self._participant = Participant(ground, membership)
         self._rooms.append(self._participant)
         for link in self._early:
             self._participant.server.adopt(link)
         self._early.clear()
-        queues = dict(self.settings.queues)
-        self._participant.begin(queues or dict.fromkeys((*ground.pool.queues, DEFAULT_QUEUE), 1))
+        settings = self.settings
+        for line in declarations.warnings:
+            log.warning("%s", line)
+        served = declarations.served(ground.pool.queues, settings.queues, settings.queue_tables)
+        self._participant.begin(served, declarations)
 
     def _hello(self, folder: DataFolder) -> Hello:
         cluster_id = "" if self._discovery is None else self._discovery.cluster_id
@@ -246,6 +289,7 @@ class Assembly:
             address=self.address,
             cluster=self.settings.cluster,
             cluster_id=cluster_id,
+            schema=schemas.SCHEMA,
         )
 
     def _role(self, cluster_id: str) -> Role:
@@ -314,8 +358,12 @@ class Assembly:
         async with self._draining:  # told to leave and stopped at once: the second one waits
             if self._participant is not None and not self._is_drained:
                 self._is_drained = True
-                await self._participant.drain(timeout)
+                await asyncio.gather(self._participant.drain(timeout), self._drain_host(timeout))
             await self.stop()
+
+    async def _drain_host(self, timeout: float) -> None:
+        if self._host is not None:
+            await self._host.drain(timeout)
 
     async def stop(self) -> None:
         """Close everything at once. May be called twice, or after a start that failed."""
@@ -329,6 +377,6 @@ class Assembly:
         while self._rooms:
             await self._rooms[-1].stop()
             self._rooms.pop()
-        self._participant = self._discovery = None
+        self._participant = self._discovery = self._host = None
         if self._folder is not None:
             self._folder.close()

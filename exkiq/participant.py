@@ -6,18 +6,20 @@ Built when the cluster is settled; before that a node has only its door and its 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import Executor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from exkiq.aggregator import Aggregator
 from exkiq.aggregator import Settings as AggregatorSettings
 from exkiq.clock import Clock
 from exkiq.config import Settings
+from exkiq.declarations import DEFAULT_QUEUE, Declarations
 from exkiq.discovery import Discovery, Island, Member, Membership
 from exkiq.discovery.admission import Admission
 from exkiq.discovery.promotion import VOTERS_MAX, Promotion
+from exkiq.dispatchers import Dispatcher
 from exkiq.errors import ExkiqError, NotRunning, Refused, Unavailable
 from exkiq.governance import Governance
 from exkiq.links import Link
@@ -28,14 +30,15 @@ from exkiq.pool import Pool
 from exkiq.queues.replicated import ReplicatedHouse
 from exkiq.raft import DataFolder, Replica, ReplicaSettings
 from exkiq.raft.pace import Pace
-from exkiq.server import ClientServer
+from exkiq.releases import Releases
+from exkiq.server import ClientServer, Host
 from exkiq.session import NodeSession
 from exkiq.status import status_map
 from exkiq.telemetry import log
 
 BEAT_SECONDS = 0.25  # what peers are told of us, and what the aggregator is told of them
 TOLD_SECONDS = 2.0  # for the last operations of a stopping node to be applied
-DEFAULT_QUEUE = "default"  # where jobs go whose class names none; it is always there
+NO_DECLARATIONS = Declarations()
 HEIR_SECONDS = 1.0  # two elections: without an heir by then there is nobody to lead
 
 
@@ -58,6 +61,8 @@ class Ground:
     chance: Callable[[], float]
     failed: Callable[[BaseException], None]
     leave: Callable[[str], None]
+    dispatchers: Mapping[str, Callable[[], Dispatcher]] = field(default_factory=dict)
+    host: Host | None = None
 
 
 class Participant:
@@ -89,7 +94,12 @@ class Participant:
         self.house = ReplicatedHouse(self.replica)
         self.aggregator = Aggregator(
             lambda: self.replica.machine,
-            AggregatorSettings(self.name, ground.ids, node_timeout=self.settings.node_timeout),
+            AggregatorSettings(
+                self.name,
+                ground.ids,
+                dispatchers=ground.dispatchers,
+                node_timeout=self.settings.node_timeout,
+            ),
             self.replica.log_clock,
         )
         admission = Admission(
@@ -100,14 +110,20 @@ class Participant:
         )
         self._admission = admission
         self.session = NodeSession(
-            self.name, ground.run_id, self.house, ground.ids, ground.peering.tell_leader
+            self.name,
+            ground.run_id,
+            self.house,
+            ground.ids,
+            ground.peering.tell_leader,
+            ground.peering.tell_peers,
         )
         self.governance = Governance(self.replica, admission, ground.peering, self._told_to_leave)
-        self.server = ClientServer(self.house, self.status, self.governance, ground.clock)
-        own = (self.name, incarnation, ground.address)
-        ground.peering.join(own, cluster_id, self.replica, self.aggregator, admission)
-        ground.peering.on_removed = self._removed
-        ground.peering.on_told_to_leave = self._told_to_leave
+        self.server = ClientServer(
+            self.house, self.status, self.governance, ground.clock, self.progress_of
+        )
+        self.server.host = ground.host
+        self._join_peers((self.name, incarnation, ground.address), cluster_id)
+        self.declarations = NO_DECLARATIONS
         self._is_stopping = self._is_leaving = False
         self.ready = asyncio.Event()
         self._was_leading = self._said_address = False
@@ -115,16 +131,28 @@ class Participant:
         self._wake: asyncio.TimerHandle | None = None
         self._beat: asyncio.TimerHandle | None = None
 
-    def begin(self, queues: dict[str, int]) -> None:
+    def _join_peers(self, own: tuple[str, str, str], cluster_id: str) -> None:
+        """Have this node's rooms hear what peers say."""
+        peering = self._ground.peering
+        peering.on_progress = self.session.headway.heard
+        peering.on_member_up = self._tell_progress
+        peering.join(own, cluster_id, self.replica, self.aggregator, self._admission)
+        peering.on_removed = self._removed
+        peering.on_told_to_leave = self._told_to_leave
+
+    def begin(self, queues: dict[str, int], declarations: Declarations = NO_DECLARATIONS) -> None:
         """Take part: tick, and have jobs of these queues claimed for us."""
+        self.declarations = declarations
         self.house.subscribe(self.session.applied)
         self.house.subscribe(self.aggregator.applied)
         self.replica.start(self._loop)
         ground = self._ground
         if self.settings.concurrency:
             self.session.begin(self._loop, ground.pool, queues, ground.address)
-        there = sorted({*queues, DEFAULT_QUEUE})  # served or not, they show with 0
-        self.house.propose_nowait(commands.declare(ground.ids(), there))
+        # served or not, they show with 0
+        there = sorted({*queues, *declarations.queues, DEFAULT_QUEUE})
+        self.house.propose_nowait(commands.declare(ground.ids(), there, declarations.paused))
+        self._releases = Releases(self.replica, ground.links, self.house.propose_nowait, ground.ids)
         self._tell_peers()
 
     # ---- what the replica tells --------------------------------------------------------------
@@ -223,6 +251,7 @@ class Participant:
         self._beat = self._loop.call_later(BEAT_SECONDS, self._tell_peers)
         self._ground.peering.beat()
         self._note_members()
+        self._releases.look()
         self._admission.look(self._ground.links().keys(), self._ground.clock.monotonic())
 
     def _wake_at(self, when: float | None) -> None:
@@ -267,6 +296,32 @@ class Participant:
             self._ground.peering.applied,
             self._ground.clock.now_ms(),
         )
+
+    def tree(self) -> dict[str, Any]:
+        """The parts of this node that run, each with what it is about, for people.
+
+        Shapes: raft, discovery, links by peer, aggregator on the leader only, children by name.
+        """
+        replica, links = self.replica, self._ground.links()
+        standing = "leader" if replica.is_leader else "follower"
+        parts: dict[str, Any] = {
+            "raft": {"role": standing, "term": replica.term, "applied": replica.applied_index},
+            "discovery": {"members": sorted(replica.machine.members)},
+            "links": {name: link.peer.address for name, link in sorted(links.items())},
+        }
+        aggregator = self.aggregator.tree()
+        if aggregator is not None:
+            parts["aggregator"] = aggregator
+        return parts | {"children": self._ground.pool.tree()}
+
+    def progress_of(self, job_id: str) -> bytes | None:
+        """What a running job said last, encoded; None when it does not run or said nothing."""
+        return self.session.headway.of(job_id)
+
+    def _tell_progress(self, name: str) -> None:
+        """A peer that was away may have missed some."""
+        for message in self.session.headway.messages():
+            self._ground.peering.send(name, message)
 
     def _addresses(self) -> list[str]:
         """Where clients may go, this node first."""

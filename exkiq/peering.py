@@ -14,12 +14,17 @@ from exkiq.discovery import Discovery
 from exkiq.discovery.admission import Admission
 from exkiq.links import Link, Message
 from exkiq.raft import Replica
+from exkiq.telemetry import log
 from exkiq.wire.messages import Kind
+
+ProgressRows = list[Any]  # as a PROGRESS message has them
+
+NO_MEMBER = "no member of this cluster any more"
 
 _OF_THE_LOG = frozenset({int(Kind.RAFT), int(Kind.PROPOSE)})
 
 
-def _nothing() -> None:
+def _nothing(*_: object) -> None:
     """Nobody wants to know."""
 
 
@@ -34,9 +39,15 @@ class Peering:
         self._links = links
         self.discovery: Discovery | None = None
         self.applied: dict[str, int] = {}  # by node, what it said last
+        self._refusal = ""  # why we are not taken in, as it was told last
         self.is_removed = False  # the leader says that we are no member any more
         self.on_removed: Callable[[], None] = _nothing
         self.on_told_to_leave: Callable[[], None] = _nothing
+        self.on_progress: Callable[[str, ProgressRows], None] = _nothing
+        self.on_member_up: Callable[[str], None] = _nothing
+        self.on_local_call: Callable[[str, Message], None] = _nothing  # for a queue of this node
+        self.on_local_answer: Callable[[str, Message], None] = _nothing
+        self.on_member_down: Callable[[str], None] = _nothing
         self._replica: Replica | None = None
         self._aggregator: Aggregator | None = None
         self._admission: Admission | None = None
@@ -79,6 +90,7 @@ class Peering:
         if name in self._up and self._replica is not None:
             self._up.discard(name)
             self._replica.peer_down(name)
+            self.on_member_down(name)
         self.applied.pop(name, None)
         if self.discovery is not None:
             self.discovery.link_down(link)
@@ -91,6 +103,9 @@ class Peering:
                 self._replica.receive(link.peer.name, message)
         elif kind == Kind.DEMAND:
             self._demand(link, message)
+        elif kind == Kind.PROGRESS:
+            if link.peer.name in self._up:
+                self.on_progress(link.peer.name, message[1])
         elif self._is_from_removed(link, message) or not (
             self.discovery is not None and self.discovery.message(link, message)
         ):
@@ -109,6 +124,7 @@ class Peering:
         if self._replica is not None and is_ours and name not in self._up:
             self._up.add(name)
             self._replica.peer_up(name)
+            self.on_member_up(name)
 
     def _demand(self, link: Link, message: Message) -> None:
         if self._aggregator is not None and self._replica is not None:
@@ -119,6 +135,8 @@ class Peering:
         if self._admission is None or self._replica is None:
             return
         match message:
+            case [Kind.JOIN, *_] if link.peer.schema < self._replica.machine.schema:
+                self._refuse_older(link)
             case [Kind.JOIN, str(), str(incarnation), str(address)]:
                 self._admission.join(link.peer.name, incarnation, address)
             case [Kind.LEAVE, str(name)] if link.peer.name not in self._up:
@@ -131,12 +149,27 @@ class Peering:
                 self._replica.transfer_leadership(to)
             case [Kind.CALL, int(), "applied", [int(index)]]:
                 self.applied[link.peer.name] = index
-            case [Kind.DENIED, str()] if self._replica.leader in (None, link.peer.name):
-                self._denied(link)
+            case [Kind.CALL, int(), "local", list()] if link.peer.name in self._up:
+                self.on_local_call(link.peer.name, message)
+            case [Kind.ANSWER, *_] if link.peer.name in self._up:
+                self.on_local_answer(link.peer.name, message)
+            case [Kind.DENIED, str(text)] if self._replica.leader in (None, link.peer.name):
+                self._denied(link, text)
 
-    def _denied(self, link: Link) -> None:
+    def _refuse_older(self, link: Link) -> None:
+        """A release that cannot apply what the log holds: as a member it would only be missed."""
+        if self._replica is not None:
+            schema, own = self._replica.machine.schema, link.peer.schema
+            text = f"the cluster uses schema {schema}, the release of {link.peer.name} knows {own}"
+            link.send([int(Kind.DENIED), text])
+
+    def _denied(self, link: Link, text: str) -> None:
         """The leader does not count us any more: nobody else would ever tell us."""
-        if self.is_member:
+        if text != NO_MEMBER:  # the answer to our JOIN; to ask at once would go on for ever
+            if text != self._refusal:
+                self._refusal = text
+                log.error("%s refuses to take this node in: %s", link.peer.name, text)
+        elif self.is_member:
             self.is_removed = True
             self.on_removed()
         elif self._own is not None:
@@ -169,6 +202,11 @@ class Peering:
         elif leader is not None:
             self.send(leader, message)
 
+    def tell_peers(self, message: list[Any]) -> None:
+        """A plain message to every member that is linked; one that is not has it later."""
+        for name in sorted(self._up):
+            self.send(name, message)
+
     def beat(self) -> None:
         """Now and then: tell every peer how far we are, and the aggregator who was heard."""
         if self._replica is None or self._aggregator is None:
@@ -185,4 +223,4 @@ class Peering:
         if replica is None or name not in self._up:
             return
         if name not in {*replica.machine.members, *replica.voters, *replica.non_voters}:
-            link.send([int(Kind.DENIED), "no member of this cluster any more"])
+            link.send([int(Kind.DENIED), NO_MEMBER])

@@ -8,10 +8,12 @@ told of free slots by plain messages, again after every election.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, Protocol
 
-from exkiq.machine import Applied, Claimed, Record, commands
+from exkiq.errors import AlreadyStarted, NotRunning, Refused
+from exkiq.headway import Headway
+from exkiq.machine import Applied, Claimed, Record, State, commands
 from exkiq.machine.limits import OP_BYTES_MAX
 from exkiq.pool import VALUE_NOT_SERIALISABLE, VALUE_TOO_LARGE, Assignment, Report
 from exkiq.queues.protocol import House
@@ -28,16 +30,25 @@ class Runner(Protocol):
     """What runs the jobs: the pool, or a pretend one in tests."""
 
     @property
-    def free(self) -> int: ...
+    def free_by_group(self) -> Mapping[str, int]: ...
+    @property
+    def unable(self) -> tuple[str, ...]: ...
     def run(self, assignments: list[Assignment]) -> None: ...
     def abandon(self) -> None: ...
+    def stop_job(self, job_id: str, fence: int) -> None: ...
+    def committed(self, ids: list[str]) -> None: ...
+
+
+def _nobody(_: list[Any]) -> None:
+    """There is no other node."""
 
 
 class NodeSession:
     """One node's life as the log sees it.
 
     Duties: begin the session, and a new one when the leader ended it; hand claimed jobs to
-    the pool once; turn reports into operations; keep the leader's view of our free slots true.
+    the pool once; turn reports into operations; keep the leader's view of our free slots true;
+    tell the pool which jobs were cancelled, and which ends that it waits for are in the log.
     """
 
     def __init__(
@@ -47,8 +58,10 @@ class NodeSession:
         house: House,
         operation_id: Callable[[], bytes],
         tell_leader: Callable[[list[Any]], None],
+        tell_peers: Callable[[list[Any]], None] = _nobody,
     ) -> None:
         self.name, self.run_id = name, run_id
+        self.headway = Headway(name, lambda: house.machine, tell_peers)
         self.id = 0  # 0: no session at the moment
         self._house, self._operation_id, self._tell_leader = house, operation_id, tell_leader
         self._runner: Runner | None = None
@@ -57,6 +70,7 @@ class NodeSession:
         self._given: dict[str, int] = {}  # id -> fence of what the pool has
         self._reported: dict[str, int] = {}  # the same of what it was done with, for a while
         self._reported_max = REPORTED_MIN
+        self._awaiting: set[str] = set()  # the pool wants to know when their success is in the log
         self._is_taking = False
         self._is_demand_due = False
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -75,6 +89,31 @@ class NodeSession:
         self._propose_begin()
         self._repeat_demand()
 
+    @property
+    def queues(self) -> dict[str, int]:
+        """The queues whose jobs this node takes, and their weights."""
+        return dict(self._queues)
+
+    def start_queue(self, name: str, weight: int) -> None:
+        """Take jobs of one more queue. Errors: AlreadyStarted; Refused without a slot."""
+        if self._runner is None:
+            raise Refused(
+                f"node {self.name} runs no jobs (concurrency is 0), so it serves no queue"
+            )
+        if name in self._queues:
+            raise AlreadyStarted(f"node {self.name} serves queue {name!r} already")
+        self._queues = {**self._queues, name: weight}
+        self._house.propose_nowait(commands.declare(self._operation_id(), [name]))
+        self.demand_soon()
+
+    def stop_queue(self, name: str) -> None:
+        """Take no more jobs of a queue; those that run go on. Errors: NotRunning."""
+        if name not in self._queues:
+            served = ", ".join(sorted(self._queues)) or "none"
+            raise NotRunning(f"node {self.name} does not serve queue {name!r}; it serves {served}")
+        self._queues = {queue: self._queues[queue] for queue in self._queues if queue != name}
+        self.demand_soon()
+
     def stop_taking(self) -> None:
         """Ask for no more jobs; those that run go on and are reported."""
         self._is_taking = False
@@ -91,6 +130,7 @@ class NodeSession:
         """Tell the leader nothing more. May be called twice."""
         if self._timer is not None:
             self._timer.cancel()
+        self.headway.stop()
         self._loop = None
 
     @property
@@ -111,6 +151,11 @@ class NodeSession:
         for claimed in applied.claimed:
             if claimed.session == self.id and claimed.node == self.name:
                 self._take(claimed)
+        if applied.stopping:
+            self._stop_jobs(record.id for record in applied.stopping)
+        if self._awaiting:
+            self._tell_committed((record.id, record.state) for record in applied.ended)
+        self.headway.forget(applied.ended)
 
     def installed(self) -> None:
         """A snapshot replaced the state: claims may be in it that were never applied here."""
@@ -130,6 +175,27 @@ class NodeSession:
                 if record.fence not in (given.get(record.id), reported.get(record.id))
             ]
         )
+        self._stop_jobs(session.stopping)
+        stones = [(id_, self._house.machine.tombstone(id_)) for id_ in self._awaiting]
+        self._tell_committed([(id_, stone.state) for id_, stone in stones if stone is not None])
+
+    def _stop_jobs(self, ids: Iterable[str]) -> None:
+        """Cancelled while they run: have those that the pool has end soon."""
+        session = self._house.machine.sessions.get(self.name)
+        if session is None or session.id != self.id or self._runner is None:
+            return
+        for job_id in ids:
+            record = session.running.get(job_id)
+            if record is not None and self._given.get(job_id) == record.fence:
+                self._runner.stop_job(job_id, record.fence)
+
+    def _tell_committed(self, ended: Iterable[tuple[str, State]]) -> None:
+        """The pool waits for some of these: their success is in the log, or they ended else."""
+        over = {id_: state for id_, state in ended if id_ in self._awaiting}
+        self._awaiting -= over.keys()
+        done = [id_ for id_, state in over.items() if state is State.SUCCEEDED]
+        if done and self._runner is not None:
+            self._runner.committed(done)
 
     def _has_begun(self, session: int) -> None:
         if session == self.id:
@@ -152,6 +218,7 @@ class NodeSession:
     def _drop_all(self) -> None:
         self._given.clear()
         self._reported.clear()
+        self._awaiting.clear()
         if self._runner is not None:
             self._runner.abandon()
 
@@ -172,7 +239,7 @@ class NodeSession:
             return
         for record in records:
             self._given[record.id] = record.fence
-        self._runner.run([_assignment(record) for record in records])
+        self._runner.run([assignment_of(record) for record in records])
         self.demand_soon()
 
     # ---- from the pool -----------------------------------------------------------------------
@@ -184,12 +251,15 @@ class NodeSession:
         session = self.id
         if not session:
             return
+        if report.progress and self._loop is not None:
+            self.headway.gather(self._loop, report.progress)
+        self._awaiting |= report.awaiting
         self._send_demand()  # before the outcomes: both then fit into one entry
         propose, pid = self._house.propose_nowait, self._operation_id
         for job_id, fence, value in report.checkpoints:
             propose(commands.checkpoint(pid(), session, job_id, fence, value))
         for part in in_parts([len(value or b"") for value in done.values]):
-            columns = done.ids[part], done.fences[part], _kept(done.values[part])
+            columns = done.ids[part], done.fences[part], kept_values(done.values[part])
             propose(commands.complete(pid(), session, *columns, done.run_ms[part]))
         for part in in_parts([_size(row) for row in report.failed]):
             self._forget(row[0] for row in report.failed[part])
@@ -221,6 +291,7 @@ class NodeSession:
             if id_ in running and running[id_].fence == fence
         }
         self._reported_max = max(REPORTED_MIN, 2 * len(self._reported))
+        self._awaiting &= running.keys()
 
     def _hand_back(
         self, ids: list[str], fences: list[int], checkpoints: list[Any] | None, *, is_lost: bool
@@ -249,8 +320,11 @@ class NodeSession:
         session = self._house.machine.sessions.get(self.name)
         if session is None or session.id != self.id or self._runner is None:
             return
-        free = max(0, self._runner.free) if self._is_taking else 0
-        self._tell_leader([int(Kind.DEMAND), self.id, session.claimed_total, free, self._queues])
+        free = dict(self._runner.free_by_group)
+        if not self._is_taking:
+            free = dict.fromkeys(free, 0)
+        seen, unable = session.claimed_total, list(self._runner.unable)
+        self._tell_leader([int(Kind.DEMAND), self.id, seen, free, self._queues, unable])
 
 
 def in_parts(sizes: list[int]) -> Iterator[slice]:
@@ -270,7 +344,7 @@ def _size(row: list[Any]) -> int:
     return sum(len(text) * 4 for text in row[3])
 
 
-def _kept(values: list[bytes | None]) -> list[bytes | tuple[str, str] | None] | None:
+def kept_values(values: list[bytes | None]) -> list[bytes | tuple[str, str] | None] | None:
     """The value column for the log: nothing where all are None, reasons where one is unfit."""
     if not any(values):
         return None
@@ -284,7 +358,8 @@ def _unfit(value: bytes) -> tuple[str, str]:
     return "SerializationError", f"the job succeeded; its value cannot be kept: {text}"
 
 
-def _assignment(record: Record) -> Assignment:
+def assignment_of(record: Record) -> Assignment:
+    """A claimed job as a pool gets it."""
     spec = record.spec
     return Assignment(
         id=record.id,
@@ -298,4 +373,5 @@ def _assignment(record: Record) -> Assignment:
         enqueued_ms=record.enqueued_ms,
         timeout_ms=spec.timeout_ms,
         checkpoint=record.checkpoint,
+        isolated=spec.isolated,
     )

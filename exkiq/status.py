@@ -38,17 +38,26 @@ def status_map(
                 _member(replica, name, linked, applied) for name in sorted(machine.members)
             ],
         },
-        "raft": {
-            "commit_index": replica.commit_index,
-            "applied_index": replica.applied_index,
-            "age_ms": replica.standing.age_ms,
-            "log_length": replica.log_length,
-            "log_bytes": replica.journal.size_bytes,
-            "state_hash": machine.state_hash,
-            "snapshot_failures": replica.snapshots.failures,
-        },
+        "raft": raft_map(replica),
         "queues": {name: queue_map(machine, name, now_ms) for name in sorted(machine.queues)},
         "stats": counts_map(machine),
+    }
+
+
+def raft_map(replica: Replica) -> dict[str, Any]:
+    """The replicated log as this node has it. Shapes: voters and non-voters by name, sorted."""
+    return {
+        "term": replica.term,
+        "leader": replica.leader,
+        "commit_index": replica.commit_index,
+        "applied_index": replica.applied_index,
+        "age_ms": replica.standing.age_ms,
+        "log_length": replica.log_length,
+        "log_bytes": replica.journal.size_bytes,
+        "state_hash": replica.machine.state_hash,
+        "snapshot_failures": replica.snapshots.failures,
+        "voters": sorted(replica.voters),
+        "non_voters": sorted(replica.non_voters),
     }
 
 

@@ -9,15 +9,25 @@ Both counts only grow within a session, so a message that is late, doubled or ou
 understate the credit for a moment and never overstates it. "Claims applied" is the machine's
 count and "in flight" ends when the operation is applied, so a claim that was refused gives its
 slot back by itself.
+
+Slots come in groups: the common ones, and those of each pool, which serve its queue alone. Which
+group a claim went to is not counted, so what is unseen is subtracted from every group.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import NamedTuple
 
 from exkiq.machine import Machine
+
+COMMON = ""
+"""The group of the slots that serve every queue without a pool."""
+
+_NO_POOLS: Mapping[str, int] = MappingProxyType({})
+_ALL_ABLE: frozenset[str] = frozenset()
 
 
 class NodeClaim(NamedTuple):
@@ -29,13 +39,30 @@ class NodeClaim(NamedTuple):
 
 
 class Room(NamedTuple):
-    """A node that may be handed jobs. `free` may be 0; `running` counts what is in flight."""
+    """A node that may be handed jobs. `free` may be 0; `running` counts what is in flight.
+
+    Shapes: `free` are the common slots, `pools` those of each pool by its queue; `unable` are
+            the tasks that this node cannot run now.
+    """
 
     node: str
     session: int
     free: int
     running: int
     queues: Mapping[str, int]
+    pools: Mapping[str, int] = _NO_POOLS
+    unable: frozenset[str] = _ALL_ABLE
+
+    @property
+    def total(self) -> int:
+        """All free slots."""
+        return self.free + sum(self.pools.values()) if self.pools else self.free
+
+    def served(self) -> Iterable[str]:
+        """The queues for which there is a free slot."""
+        if not self.pools:
+            return self.queues if self.free else ()
+        return [queue for queue in self.queues if self.pools.get(queue, self.free)]
 
 
 @dataclass(slots=True)
@@ -43,7 +70,9 @@ class _Announced:
     session: int
     seen_total: int
     free: int
+    pools: Mapping[str, int]
     queues: Mapping[str, int]
+    unable: frozenset[str]
 
 
 class Demand:
@@ -54,13 +83,23 @@ class Demand:
         self._in_flight: dict[bytes, dict[tuple[str, int], int]] = {}
 
     def hear(
-        self, node: str, session: int, seen_total: int, free: int, queues: Mapping[str, int]
+        self,
+        node: str,
+        session: int,
+        seen_total: int,
+        free: Mapping[str, int],
+        queues: Mapping[str, int],
+        unable: Iterable[str] = (),
     ) -> None:
         """Take in an announcement; an older one than we have is dropped."""
         held = self._announced.get(node)
         if held is not None and (session, seen_total) < (held.session, held.seen_total):
             return
-        self._announced[node] = _Announced(session, seen_total, free, queues)
+        pools = {group: slots for group, slots in free.items() if group != COMMON}
+        common = free.get(COMMON, 0)
+        self._announced[node] = _Announced(
+            session, seen_total, common, pools or _NO_POOLS, queues, frozenset(unable)
+        )
 
     def forget(self, node: str, session: int) -> None:
         """That session is over: nothing more for it."""
@@ -87,7 +126,10 @@ class Demand:
             unseen = max(0, session.claimed_total + coming - said.seen_total)
             free = max(0, said.free - unseen)
             running = len(session.running) + coming
-            rooms.append(Room(node, session.id, free, running, said.queues))
+            pools = said.pools
+            if pools and unseen:
+                pools = {queue: max(0, slots - unseen) for queue, slots in pools.items()}
+            rooms.append(Room(node, session.id, free, running, said.queues, pools, said.unable))
         return rooms
 
     def _coming(self, node: str, session: int) -> int:

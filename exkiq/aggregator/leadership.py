@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
 
-from exkiq.aggregator.claims import has_claims, plan
-from exkiq.aggregator.demand import Demand, NodeClaim
+from exkiq.aggregator.claims import Plan, has_claims, plan
+from exkiq.aggregator.demand import Demand, Room
 from exkiq.aggregator.fairness import Fairness
+from exkiq.aggregator.parking import RELEASE_MAX, Parking
 from exkiq.aggregator.reaper import Reaper
-from exkiq.aggregator.seating import Seating
+from exkiq.aggregator.seating import Seatings
 from exkiq.aggregator.timekeeper import Timekeeper
 from exkiq.aggregator.unserved import Unserved
 from exkiq.clock import Clock
@@ -26,11 +28,16 @@ REFUSED_REST_S = 0.05
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """`node` is our own name; `pid` makes the ids of operations; times in seconds."""
+    """`node` is our own name; `pid` makes the ids of operations; times in seconds.
+
+    Shapes: `dispatchers` makes those of queues that have one of their own, by queue; queues with
+            the same maker share one.
+    """
 
     node: str
     pid: Callable[[], bytes]
     make_dispatcher: Callable[[], Dispatcher] = LRUNode
+    dispatchers: Mapping[str, Callable[[], Dispatcher]] = field(default_factory=dict)
     node_timeout: float = 2.0
 
 
@@ -40,7 +47,7 @@ class Leadership:
     Duties:
       1. Hear demand and signs of life.
       2. Add to each entry what the leader has to say: sessions that are over, that time has
-         passed, claims.
+         passed, claims, jobs that no node can run.
       3. Follow what was applied.
       4. Say when it wants an entry of its own, and when to be asked again.
     """
@@ -51,7 +58,8 @@ class Leadership:
         self._clock = clock
         self._demand = Demand()
         self._fairness = Fairness()
-        self._seating = Seating(settings.make_dispatcher, clock)
+        self._seatings = Seatings(settings.make_dispatcher, settings.dispatchers, clock)
+        self._parking = Parking(clock)
         self._timekeeper = Timekeeper(clock)
         self._reaper = Reaper(clock, settings.node, settings.node_timeout)
         self._unserved = Unserved(clock)
@@ -63,11 +71,25 @@ class Leadership:
         self._reaper.heard(node, self._clock.monotonic() if at is None else at)
 
     def demand(
-        self, node: str, session: int, seen_total: int, free: int, queues: Mapping[str, int]
+        self,
+        node: str,
+        session: int,
+        seen_total: int,
+        free: Mapping[str, int],
+        queues: Mapping[str, int],
+        unable: Sequence[str],
     ) -> None:
         self.heard(node, None)
-        self._demand.hear(node, session, seen_total, free, queues)
+        self._demand.hear(node, session, seen_total, free, queues, unable)
         self._is_stirred = True
+
+    def tree(self) -> dict[str, Any]:
+        """What it goes by, for people: free slots of each node, and the dispatchers."""
+        rooms = self._demand.rooms(self._machine())
+        return {
+            "nodes": {room.node: {"": room.free, **room.pools} for room in rooms},
+            "dispatchers": self._seatings.names(),
+        }
 
     def before_flush(self, ops: list[bytes]) -> list[bytes]:
         machine = self._machine()
@@ -76,12 +98,27 @@ class Leadership:
             pid = self._pid()
             self._timekeeper.proposed(pid)
             extra.append(commands.due(pid))
-        claims = self._claims(machine, ops)
+        return extra + self._of_jobs(machine, ops)
+
+    def _of_jobs(self, machine: Machine, ops: list[bytes]) -> list[bytes]:
+        if self._is_resting:
+            return []
+        # a claim for a session that ends in the same entry is refused, and others overtake
+        gone, moves = changes_by(ops)
+        rooms = [room for room in self._demand.rooms(machine) if room.node not in gone]
+        claims, unknown = self._plan(machine, ops, rooms, moves)
+        extra = []
         if claims:
             pid = self._pid()
             self._demand.proposed(pid, claims)
             self._claims_in_flight[pid] = not ops
             extra.append(commands.claim(pid, claims))
+        if unknown:
+            self._parking.set_aside(unknown)
+            extra += [commands.park(self._pid(), task, ids) for task, ids in unknown.items()]
+        for task in self._parking.releases(machine, rooms):
+            self._parking.released(task)
+            extra.append(commands.unpark(self._pid(), task, RELEASE_MAX))
         return extra
 
     def applied(self, applied: Applied) -> None:
@@ -114,7 +151,7 @@ class Leadership:
         wakes = [
             self._timekeeper.next_wake(machine),
             self._reaper.next_wake(machine.sessions),
-            self._rest_end() if self._is_stirred and self._is_resting else None,
+            self._rest_end() if self._is_stirred else None,
             self._unserved.next_look if machine.queues else None,
         ]
         return min((wake for wake in wakes if wake is not None), default=None)
@@ -132,16 +169,14 @@ class Leadership:
             over.append(commands.session_over(pid, session.node, session.id, is_orderly=False))
         return over
 
-    def _claims(self, machine: Machine, ops: list[bytes]) -> list[NodeClaim]:
-        if self._is_resting:
-            return []
+    def _plan(
+        self, machine: Machine, ops: list[bytes], rooms: list[Room], moves: set[tuple[str, str]]
+    ) -> Plan:
         now_ms = max(machine.now_ms, self._clock.now_ms())
-        # a claim for a session that ends in the same entry is refused, and others overtake
-        gone = nodes_that_change(ops)
-        rooms = [room for room in self._demand.rooms(machine) if room.node not in gone]
-        claims = plan(machine, ops, now_ms, rooms, self._seating, self._fairness)
-        self._is_stirred = self._is_resting  # the dispatcher crashed: plan again after its rest
-        return claims
+        planned = plan(machine, ops, now_ms, rooms, self._seatings, self._fairness, moves)
+        # a dispatcher that crashed: plan again after its rest
+        self._is_stirred = self._seatings.is_resting
+        return planned
 
     def _claim_applied(self, pid: bytes, answer: object) -> None:
         is_alone = self._claims_in_flight.pop(pid, None)
@@ -156,26 +191,35 @@ class Leadership:
     def _has_claims(self, machine: Machine) -> bool:
         if not self._is_stirred or self._is_resting:
             return False
-        self._is_stirred = has_claims(machine, self._demand.rooms(machine))
-        return self._is_stirred
+        rooms = self._demand.rooms(machine)
+        has = has_claims(machine, rooms, self._seatings)
+        has = has or bool(self._parking.releases(machine, rooms))
+        self._is_stirred = has or self._seatings.is_resting
+        return has
 
     @property
     def _is_resting(self) -> bool:
-        return self._clock.monotonic() < self._rest_end()
+        return self._clock.monotonic() < self._rest_until
 
-    def _rest_end(self) -> float:
-        return max(self._rest_until, self._seating.rest_until)
+    def _rest_end(self) -> float | None:
+        return self._rest_until if self._is_resting else self._seatings.rest_end()
 
 
-def nodes_that_change(ops: list[bytes]) -> set[str]:
-    """The nodes whose sessions begin or end by these operations."""
+def changes_by(ops: list[bytes]) -> tuple[set[str], set[tuple[str, str]]]:
+    """What these operations change: the nodes whose sessions begin or end, and the jobs that
+    move, with the queue that each is to go to."""
     nodes: set[str] = set()
+    moves: set[tuple[str, str]] = set()
     for op in ops:
-        if commands.peek_code(op) in _OF_SESSIONS:
-            try:
-                node = commands.decode_op(op)[2]
-            except (RemoteWireError, IndexError):
-                continue  # the machine refuses it
-            if isinstance(node, str):
-                nodes.add(node)
-    return nodes
+        code = commands.peek_code(op)
+        if code not in _OF_SESSIONS and code != commands.Op.MOVE:
+            continue
+        try:
+            match commands.decode_op(op):
+                case [commands.Op.MOVE, _, str(job_id), str(queue)]:
+                    moves.add((job_id, queue))
+                case [_, _, str(node), *_] if code in _OF_SESSIONS:
+                    nodes.add(node)
+        except RemoteWireError:
+            continue  # the machine refuses it
+    return nodes, moves

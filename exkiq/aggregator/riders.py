@@ -18,6 +18,7 @@ RIDERS_MAX = 2_000
 """Jobs looked at in one entry: as many as one claim can hold."""
 
 _ENQUEUE = bytes([Op.ENQUEUE])
+_TO_TAIL = frozenset(bytes([op]) for op in (Op.MOVE, Op.SESSION_START, Op.SESSION_POST))
 
 
 class Rider(NamedTuple):
@@ -25,6 +26,7 @@ class Rider(NamedTuple):
 
     priority: int
     id: str
+    task: str
 
 
 def find_riders(ops: Sequence[bytes], machine: Machine, now_ms: int) -> dict[str, list[Rider]]:
@@ -32,6 +34,8 @@ def find_riders(ops: Sequence[bytes], machine: Machine, now_ms: int) -> dict[str
     found: dict[str, list[Rider]] = {}
     seen: set[str] = set()
     for op in ops:
+        if op[1:2] in _TO_TAIL:
+            break  # it brings a job that does not ride: what comes behind must not overtake it
         if op[1:2] != _ENQUEUE:
             continue
         queue, riders = _riders_of(op, machine, now_ms, seen)
@@ -45,13 +49,22 @@ def find_riders(ops: Sequence[bytes], machine: Machine, now_ms: int) -> dict[str
 
 def _riders_of(op: bytes, machine: Machine, now_ms: int, seen: set[str]) -> tuple[str, list[Rider]]:
     match _items(op):
-        case [_, _, [_, str(queue), int(priority), *_], [*ids], _, int(delay), int(at), int(flags)]:
+        case [
+            _,
+            _,
+            [str(task), str(queue), int(priority), *_],
+            [*ids],
+            _,
+            int(delay),
+            int(at),
+            int(flags),
+        ]:
             is_due = at <= now_ms if at else delay == 0
             names = [job_id for job_id in ids if isinstance(job_id, str)]
             new = [name for name in dict.fromkeys(names) if _is_free(machine, name, seen)]
             is_refused = len(names) < len(ids) or (len(new) < len(ids) and flags & Flag.UNIQUE)
             if is_due and not is_refused:
-                return queue, [Rider(priority, job_id) for job_id in new]
+                return queue, [Rider(priority, job_id, task) for job_id in new]
             return "", []
         case _:
             return "", []

@@ -6,12 +6,12 @@ and made anew; what it handed out before still counts.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Container
+from collections.abc import Callable, Collection, Container, Mapping
 from typing import TypeVar
 
 from exkiq.aggregator.demand import Room
 from exkiq.clock import Clock
-from exkiq.dispatchers import Dealer, Dispatcher, Offer
+from exkiq.dispatchers import Dealer, Dispatcher, LRUNode, Offer
 from exkiq.telemetry import log
 
 Answer = TypeVar("Answer")
@@ -38,6 +38,11 @@ class Seating:
         return self._clock.monotonic() < self.rest_until
 
     @property
+    def name(self) -> str:
+        """Of the dispatcher's class."""
+        return type(self._dispatcher).__name__
+
+    @property
     def is_dealer(self) -> bool:
         """Can it hand out many jobs at once?"""
         return self._dealer is not None
@@ -55,39 +60,60 @@ class Seating:
         """The node for one job; None when there is none for it now."""
         return self._ask(lambda: self._check_out(job), None)
 
+    def taken(self, node: str) -> None:
+        """Another dispatcher has given away a slot of `node`."""
+        self._taken[node] = self._taken.get(node, 0) + 1
+
     def _settle(self, rooms: Collection[Room]) -> None:
+        self._taken.clear()
         present = {room.node for room in rooms}
         for node in self._seats.keys() - present:
             self._dispatcher.remove(node)
             del self._seats[node]
+            self._running.pop(node, None)
         for room in rooms:
+            free = room.total
             if self._dealer is not None:
-                self._dealer.room(room.node, room.free, room.running)
+                self._dealer.room(room.node, free, room.running)
+                self._running[room.node] = room.running
             else:
-                self._seat(room)
-            self._seats[room.node] = room.free
+                self._seat(room.node, free)
+            self._seats[room.node] = free
 
-    def _seat(self, room: Room) -> None:
+    def _seat(self, node: str, free: int) -> None:
         """The same for a dispatcher that keeps each slot: check in what is new."""
-        new = room.free - self._seats.get(room.node, 0)
+        new = free - self._seats.get(node, 0)
         if new < 0:
-            self._dispatcher.remove(room.node)
-            new = room.free
+            self._dispatcher.remove(node)
+            new = free
         for _ in range(new):
-            self._dispatcher.check_in(room.node)
+            self._dispatcher.check_in(node)
+
+    def _catch_up(self, dealer: Dealer) -> None:
+        """Tell of what others gave away. Who keeps single slots learns it by the next `settle`:
+        until then no node is offered that has none left."""
+        for node, slots in self._taken.items():
+            self._seats[node] = max(0, self._seats.get(node, 0) - slots)
+            self._running[node] = self._running.get(node, 0) + slots
+            dealer.room(node, self._seats[node], self._running[node])
+        self._taken.clear()
 
     def _check_out(self, job: Offer) -> str | None:
+        if self._taken and self._dealer is not None:
+            self._catch_up(self._dealer)
         node = self._dispatcher.check_out(job)
         if node is None:
             return None
         if node not in job.nodes or self._seats.get(node, 0) < 1:
             raise ValueError(f"no room on {node!r}, which was chosen for a job of {job.queue!r}")
         self._seats[node] -= 1
+        if self._dealer is not None:
+            self._running[node] = self._running.get(node, 0) + 1
         return node
 
     def _ask(self, question: Callable[[], Answer], otherwise: Answer) -> Answer:
         asked = self._clock.monotonic()
-        name = type(self._dispatcher).__name__
+        name = self.name
         try:
             answer = question()
         except Exception as error:  # noqa: BLE001 (logged; a user's code)
@@ -102,6 +128,68 @@ class Seating:
         return answer
 
     def _renew(self) -> None:
-        self._dispatcher = self._make()
+        self._dispatcher = self._made()
         self._dealer = self._dispatcher if isinstance(self._dispatcher, Dealer) else None
         self._seats: dict[str, int] = {}
+        self._running: dict[str, int] = {}
+        self._taken: dict[str, int] = {}  # by other dispatchers, and this one was not told yet
+
+    def _made(self) -> Dispatcher:
+        try:
+            return self._make()
+        except Exception as error:  # noqa: BLE001 (logged; a user's code)
+            log.error("a dispatcher cannot be made, LRUNode takes its place", exc_info=error)
+            return LRUNode()
+
+
+class Seatings:
+    """The dispatchers of one leadership: the default one, and those that queues name.
+
+    Queues with the same maker share one. All are told of every slot, so one that gives a slot
+    away says so to the others.
+    """
+
+    def __init__(
+        self,
+        make: Callable[[], Dispatcher],
+        makers: Mapping[str, Callable[[], Dispatcher]],
+        clock: Clock,
+    ) -> None:
+        self.default = Seating(make, clock)
+        by_maker = {make: self.default}
+        self._of: dict[str, Seating] = {}
+        for queue, maker in makers.items():
+            if maker not in by_maker:
+                by_maker[maker] = Seating(maker, clock)
+            self._of[queue] = by_maker[maker]
+        self._all = list(by_maker.values())
+
+    def of(self, queue: str) -> Seating:
+        """The dispatcher of this queue."""
+        return self._of.get(queue, self.default)
+
+    def names(self) -> dict[str, str]:
+        """The class of each queue's dispatcher, and under "" of the default one."""
+        own = {queue: seating.name for queue, seating in sorted(self._of.items())}
+        return {"": self.default.name} | own
+
+    @property
+    def is_resting(self) -> bool:
+        """Did one of them crash a moment ago?"""
+        return any(seating.is_resting for seating in self._all)
+
+    def rest_end(self) -> float | None:
+        """When the first of those that rest is asked again; None when none does."""
+        return min((each.rest_until for each in self._all if each.is_resting), default=None)
+
+    def settle(self, rooms: Collection[Room]) -> None:
+        """Tell each what is free now, and which nodes are gone."""
+        for seating in self._all:
+            seating.settle(rooms)
+
+    def taken(self, node: str, by: Seating) -> None:
+        """One of them has given away a slot of `node`."""
+        if len(self._all) > 1:
+            for seating in self._all:
+                if seating is not by:
+                    seating.taken(node)

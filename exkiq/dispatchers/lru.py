@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from collections import deque
 
-from exkiq.dispatchers.protocol import Offer
+from exkiq.dispatchers.protocol import Dispatcher, Offer
 
 
-class LRU:
+class LRU(Dispatcher):
     """Hands out the slot that has been free longest."""
 
     def __init__(self) -> None:

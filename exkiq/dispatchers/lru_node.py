@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Container
 
-from exkiq.dispatchers.protocol import Offer
+from exkiq.dispatchers.protocol import Dispatcher, Offer
 
 
 class _Node:
@@ -30,7 +30,7 @@ def _place_in_ring(node: _Node) -> tuple[bool, int]:
     return node.out > 0, node.used
 
 
-class LRUNode:
+class LRUNode(Dispatcher):
     """Deals jobs to the idle, then to the node used least recently."""
 
     def __init__(self) -> None:

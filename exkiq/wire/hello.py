@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from typing import Literal, TypeAlias, get_args
 
 from exkiq.errors import RemoteWireError
+from exkiq.machine import schema as schemas
+from exkiq.machine.limits import INT_MAX
 from exkiq.wire.frames import Value
 
 PROTOCOL_VERSION = 1
@@ -33,7 +35,8 @@ class Hello:
 
     A node's identity is `name` and `incarnation` (one life of its data folder); `run_id` is one
     run of its process. `cluster_id` is empty until the cluster is founded. A client may leave
-    `cluster` empty: it takes whichever cluster answers.
+    `cluster` empty: it takes whichever cluster answers. `schema` is the newest one that its
+    release can apply to the log.
     """
 
     role: Role
@@ -43,28 +46,38 @@ class Hello:
     address: str = ""
     cluster: str = "default"
     cluster_id: str = ""
+    schema: int = schemas.SCHEMA
     protocol_version: int = PROTOCOL_VERSION
 
     @property
     def is_node(self) -> bool:
         return self.role != "client"
 
-    def fields(self) -> dict[str, str]:
+    def fields(self) -> dict[str, str | int]:
         """What travels; the protocol version travels beside it, readable to every version."""
-        return {field: getattr(self, field) for field in TEXT_BYTES_MAX}
+        texts: dict[str, str | int] = {field: getattr(self, field) for field in TEXT_BYTES_MAX}
+        return texts | {"schema": self.schema}
 
     @classmethod
     def from_fields(cls, fields: Value, protocol_version: int = PROTOCOL_VERSION) -> Hello:
-        """The other side's hello. Errors: RemoteWireError naming the odd field."""
-        if not isinstance(fields, dict) or fields.keys() != TEXT_BYTES_MAX.keys():
-            raise RemoteWireError("a hello with other fields than ours")
+        """The other side's hello. Errors: RemoteWireError naming the odd field.
+
+        Shapes: fields that a later release brings are not looked at; who says nothing of a
+                schema has the first.
+        """
+        if not isinstance(fields, dict) or not fields.keys() >= TEXT_BYTES_MAX.keys():
+            raise RemoteWireError("a hello that lacks a field")
         for field, bytes_max in TEXT_BYTES_MAX.items():
             _check_text(field, fields[field], bytes_max)
         if fields["role"] not in ROLES:
             raise RemoteWireError("a hello with an unknown role")
         if not fields["name"]:
             raise RemoteWireError("a hello without a name")
-        return cls(**fields, protocol_version=protocol_version)  # type: ignore[arg-type]
+        schema = fields.get("schema", schemas.FIRST)
+        if type(schema) is not int or not schemas.FIRST <= schema <= INT_MAX:
+            raise RemoteWireError("a hello whose schema is no number from 1 on")
+        texts = {field: fields[field] for field in TEXT_BYTES_MAX}
+        return cls(**texts, schema=schema, protocol_version=protocol_version)  # type: ignore[arg-type]
 
     def is_of_other_cluster(self, other: Hello) -> bool:
         """Whether both belong to founded clusters, and not to the same one."""

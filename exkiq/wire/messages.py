@@ -11,10 +11,23 @@ from collections.abc import Callable
 from enum import IntEnum
 
 from exkiq.errors import RemoteWireError
+from exkiq.machine import limits
 from exkiq.wire.frames import Value
 from exkiq.wire.hello import Hello
 
 VERB_CHARS_MAX = 64
+
+GROUPS_MAX = 1_000
+"""Groups of slots of one node: the common ones and those of its pools."""
+
+UNABLE_MAX = 1_000
+"""Tasks that one node says it cannot run: more names than an app has."""
+
+PROGRESS_BYTES_MAX = 4 * limits.KIB
+"""The progress of one job: a percentage and a sentence, told to every node."""
+
+PROGRESS_ROWS_MAX = 1_000
+"""Jobs in one PROGRESS: 4 MiB at most, well below a frame."""
 
 Check = Callable[[Value], bool]
 
@@ -37,6 +50,7 @@ class Kind(IntEnum):
     CALL = 14
     ANSWER = 15
     HELLO = 16
+    PROGRESS = 17
 
 
 def _is_text(value: Value) -> bool:
@@ -79,6 +93,36 @@ def _is_weights(value: Value) -> bool:
     )
 
 
+def _is_free(value: Value) -> bool:
+    """Free slots by group: "" for the common ones, else the name of a pool's queue."""
+    return isinstance(value, dict) and len(value) <= GROUPS_MAX and _is_weights(value)
+
+
+def _is_tasks(value: Value) -> bool:
+    return (
+        isinstance(value, list)
+        and len(value) <= UNABLE_MAX
+        and all(isinstance(task, str) and len(task) <= limits.TASK_CHARS_MAX for task in value)
+    )
+
+
+def _is_progress(value: Value) -> bool:
+    return (
+        isinstance(value, list)
+        and len(value) <= PROGRESS_ROWS_MAX
+        and all(_is_progress_of_job(row) for row in value)
+    )
+
+
+def _is_progress_of_job(value: Value) -> bool:
+    match value:
+        case [str(job_id), int(fence), bytes(said)]:
+            is_short = len(job_id) <= limits.ID_CHARS_MAX and len(said) <= PROGRESS_BYTES_MAX
+            return is_short and _is_count(fence)
+        case _:
+            return False
+
+
 def _is_members(value: Value) -> bool:
     return isinstance(value, list) and all(
         isinstance(member, list) and len(member) == 3 and set(map(type, member)) == {str}
@@ -93,7 +137,7 @@ def _is_hello(value: Value) -> bool:
 SHAPES: dict[int, tuple[Check, ...]] = {
     Kind.RAFT: (_is_map,),
     Kind.PROPOSE: (_is_list_of_bytes,),
-    Kind.DEMAND: (_is_count, _is_count, _is_count, _is_weights),
+    Kind.DEMAND: (_is_count, _is_count, _is_free, _is_weights, _is_tasks),
     Kind.JOIN: (_is_text, _is_text, _is_text),
     Kind.WELCOME: (_is_text, _is_members),
     Kind.PROMISE: (_is_text, _is_text, _is_members),
@@ -106,6 +150,7 @@ SHAPES: dict[int, tuple[Check, ...]] = {
     Kind.CALL: (_is_count, _is_text, _is_list),
     Kind.ANSWER: (_is_count, _is_bool, _is_anything),
     Kind.HELLO: (_is_hello,),
+    Kind.PROGRESS: (_is_progress,),
 }
 
 
@@ -137,13 +182,14 @@ def check_request(message: Value) -> None:
 def check_answer(message: Value) -> None:
     """Accept what a node sends to a client: an answer, an error or a push. Errors: RemoteWireError.
 
-    Shapes: [rid, 0, value] | [rid, 1, kind, text] | [0, "members", [address, ...]].
+    Shapes: [rid, 0, value] | [rid, 1, kind, text] | [0, "members", [address, ...]], and
+            [rid, 2, value] for what comes before the answer.
     """
     if not isinstance(message, list) or len(message) < 3 or not _is_count(message[0]):
         raise RemoteWireError("an answer that is no list with an id")
     if message[0] == 0:
         is_right = _is_push(message)
-    elif message[1] == 0:
+    elif message[1] in (0, 2):
         is_right = len(message) == 3
     else:
         is_right = message[1] == 1 and len(message) == 4 and all(map(_is_text, message[2:]))

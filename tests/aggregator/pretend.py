@@ -31,8 +31,11 @@ class PretendNode:
         self.name = name
         self.slots = slots
         self.queues = queues
+        self.pools: dict[str, int] = {}  # slots of pools, by queue; `slots` are the common ones
+        self.unable: list[str] = []
         self.session = 0
         self.running: dict[str, int] = {}
+        self.group_of: dict[str, str] = {}
         self.started: list[str] = []
         self.most_at_once = 0
 
@@ -47,13 +50,20 @@ class PretendNode:
             if claimed.node == self.name:
                 for record in claimed.records:
                     self.running[record.id] = claimed.fence
+                    self.group_of[record.id] = self.group(record.spec.queue)
                     self.started.append(record.id)
                 self.most_at_once = max(self.most_at_once, len(self.running))
 
     def demand(self) -> list[object]:
         session = self.cluster.house.machine.sessions[self.name]
-        free = self.slots - len(self.running)
-        return [int(Kind.DEMAND), self.session, session.claimed_total, free, self.queues]
+        free = {"": self.slots} | self.pools
+        for job_id in self.running:
+            free[self.group_of[job_id]] -= 1
+        seen = session.claimed_total
+        return [int(Kind.DEMAND), self.session, seen, free, self.queues, self.unable]
+
+    def group(self, queue: str) -> str:
+        return queue if queue in self.pools else ""
 
     def announce(self) -> None:
         self.cluster.aggregator.demand(self.name, self.demand())  # type: ignore[arg-type]
@@ -71,12 +81,18 @@ class PretendNode:
 class PretendCluster:
     """The leader `me` and its nodes."""
 
-    def __init__(self, make_dispatcher: Callable[[], Dispatcher] = LRUNode) -> None:
+    def __init__(
+        self,
+        make_dispatcher: Callable[[], Dispatcher] = LRUNode,
+        dispatchers: dict[str, Callable[[], Dispatcher]] | None = None,
+    ) -> None:
         self.clock = ManualClock()
         self.pid = Pids()
         self.house = LocalHouse(self.clock, "me")
         self.aggregator = Aggregator(
-            lambda: self.house.machine, Settings("me", self.pid, make_dispatcher), self.clock
+            lambda: self.house.machine,
+            Settings("me", self.pid, make_dispatcher, dispatchers or {}),
+            self.clock,
         )
         self.house.accompany(self.aggregator)
         self.nodes: dict[str, PretendNode] = {}
@@ -85,8 +101,17 @@ class PretendCluster:
         self.aggregator.begin(1)
         self._ids = count(1)
 
-    def node(self, name: str, slots: int, queues: dict[str, int] | None = None) -> PretendNode:
+    def node(
+        self,
+        name: str,
+        slots: int,
+        queues: dict[str, int] | None = None,
+        *,
+        pools: dict[str, int] | None = None,
+        unable: Sequence[str] = (),
+    ) -> PretendNode:
         node = PretendNode(self, name, slots, queues or {"default": 1})
+        node.pools, node.unable = pools or {}, list(unable)
         self.nodes[name] = node
         self.house.subscribe(node.applied)
         node.begin()
@@ -101,9 +126,10 @@ class PretendCluster:
         priority: int = 0,
         delay_ms: int = 0,
         ids: Sequence[str] | None = None,
+        task: str = "app:work",
     ) -> list[str]:
         names = list(ids or [f"{queue}-{next(self._ids):04}" for _ in range(jobs)])
-        spec = Spec("app:work", queue, priority)
+        spec = Spec(task, queue, priority)
         for at in range(0, len(names), 1000):
             chunk = names[at : at + 1000]
             self.house.propose_nowait(

@@ -4,7 +4,7 @@ import logging
 
 import pytest
 
-from exkiq.aggregator.leadership import nodes_that_change
+from exkiq.aggregator.leadership import changes_by
 from exkiq.machine import Spec, State, check_invariants, commands
 from tests.aggregator.pretend import PretendCluster
 
@@ -315,4 +315,38 @@ def test_a_session_that_begins_in_the_entry_is_claimed_nothing_for() -> None:
     """Its share would be refused, and the jobs of the other nodes would overtake."""
     begin = commands.session_begin(b"p" * 12, "n1", "run-2", "h:1")
     over = commands.session_over(b"q" * 12, "n2", 7, is_orderly=True)
-    assert nodes_that_change([begin, over, b"\x93\x08", b"junk"]) == {"n1", "n2"}
+    move = commands.move(b"r" * 12, "job", "other")
+    assert changes_by([begin, over, move, b"\x93\x08", b"junk"]) == (
+        {"n1", "n2"},
+        {("job", "other")},
+    )
+
+
+def test_a_job_that_is_told_to_move_where_it_is_keeps_its_turn() -> None:
+    """A move that is refused would let others overtake."""
+    cluster = PretendCluster()
+    node = cluster.node("n", 1)
+    (first, second), node.slots = cluster.enqueue(2), 1
+    node.finish([first])
+    cluster.enqueue(2)
+    ops = [commands.move(cluster.pid(), "default-0003", "default")]
+    node.running.pop(second)
+    cluster.aggregator.demand("n", node.demand())  # type: ignore[arg-type]
+    cluster.house._gathered.extend(ops)
+    cluster.house.turn()
+    assert node.started == [first, second, "default-0003"]
+
+
+def test_a_job_that_moves_in_the_entry_is_neither_claimed_nor_overtaken() -> None:
+    """A node would get a job of a queue that it does not serve, or a later one be first."""
+    cluster = PretendCluster()
+    old, new = cluster.node("old", 2), cluster.node("new", 2, {"other": 1})
+    spec = Spec("app:work", "default")
+    ops = [
+        commands.enqueue(cluster.pid(), spec, ["first"], [b""]),
+        commands.move(cluster.pid(), "first", "other"),
+        commands.enqueue(cluster.pid(), spec._replace(queue="other"), ["second"], [b""]),
+    ]
+    cluster.house._gathered.extend(ops)
+    cluster.house.turn()
+    assert (old.started, new.started) == ([], ["first", "second"])

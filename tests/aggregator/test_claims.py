@@ -14,7 +14,7 @@ from exkiq.aggregator.claims import CLAIMS_MAX, has_claims, plan
 from exkiq.aggregator.demand import NodeClaim, Room
 from exkiq.aggregator.fairness import Fairness
 from exkiq.aggregator.riders import RIDERS_MAX, find_riders
-from exkiq.aggregator.seating import Seating
+from exkiq.aggregator.seating import Seatings
 from exkiq.clock import ManualClock
 from exkiq.dispatchers import LRUNode
 from exkiq.machine import Machine, Spec, commands
@@ -41,8 +41,11 @@ def room(node: str, free: int, queues: str = "default") -> Room:
 
 
 def planned(machine: Machine, rooms: list[Room], *ops: bytes) -> list[NodeClaim]:
-    seating = Seating(LRUNode, ManualClock())
-    return plan(machine, ops, NOW_MS, rooms, seating, Fairness())
+    return plan(machine, ops, NOW_MS, rooms, seatings(), Fairness()).claims
+
+
+def seatings() -> Seatings:
+    return Seatings(LRUNode, {}, ManualClock())
 
 
 def test_jobs_are_dealt_in_order_over_the_nodes() -> None:
@@ -62,8 +65,8 @@ def test_nothing_to_do_is_no_claim() -> None:
     assert planned(machine, [room("a", 0)]) == []
     assert planned(machine, [room("a", 5, "other")]) == []
     assert planned(Machine(), [room("a", 5)]) == []
-    assert not has_claims(machine, [room("a", 0), room("b", 5, "other")])
-    assert has_claims(machine, [room("a", 1)])
+    assert not has_claims(machine, [room("a", 0), room("b", 5, "other")], seatings())
+    assert has_claims(machine, [room("a", 1)], seatings())
 
 
 def test_one_entry_claims_no_more_than_its_bound() -> None:
@@ -94,8 +97,8 @@ def test_what_is_not_handed_out_is_not_paid_for() -> None:
         *(enqueue([f"{queue}{number:02}" for number in range(60)], queue) for queue in "ab")
     )
     rooms = [room("n", 1, "a b"), room("idle", 39, "other")]
-    seating, fairness = Seating(LRUNode, ManualClock()), Fairness()
-    plans = [plan(machine, [], NOW_MS, rooms, seating, fairness) for _ in range(20)]
+    seated, fairness = seatings(), Fairness()
+    plans = [plan(machine, [], NOW_MS, rooms, seated, fairness).claims for _ in range(20)]
     queues = [claimed[0].ids[0][0] for claimed in plans]
     assert queues.count("a") == queues.count("b") == 10
 
@@ -206,10 +209,10 @@ def test_every_plan_keeps_the_rules(
 
 def _all_of(machine: Machine, rooms: list[Room]) -> Iterator[tuple[float, int]]:
     """Plan and apply until nothing waits; seconds and jobs of each plan."""
-    seating, fairness = Seating(LRUNode, ManualClock()), Fairness()
+    seated, fairness = seatings(), Fairness()
     while True:
         started = perf_counter()
-        claimed = plan(machine, [], NOW_MS, rooms, seating, fairness)
+        claimed = plan(machine, [], NOW_MS, rooms, seated, fairness).claims
         took = perf_counter() - started
         if not claimed:
             return

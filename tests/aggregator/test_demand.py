@@ -37,7 +37,7 @@ def in_flight(demand: Demand, pid: bytes, count: int) -> None:
 def test_claims_not_seen_yet_are_subtracted() -> None:
     """A claim on its way would be given a second slot."""
     demand, log = Demand(), Log()
-    demand.hear("n1", 5, 0, 4, {"q": 1})
+    demand.hear("n1", 5, 0, {"": 4}, {"q": 1})
     assert free(demand, log) == 4
     in_flight(demand, b"1", 3)
     assert free(demand, log) == 1
@@ -45,16 +45,16 @@ def test_claims_not_seen_yet_are_subtracted() -> None:
     assert demand.applied(b"1")
     assert not demand.applied(b"1")
     assert free(demand, log) == 1
-    demand.hear("n1", 5, 3, 1, {"q": 1})
+    demand.hear("n1", 5, 3, {"": 1}, {"q": 1})
     assert free(demand, log) == 1
-    demand.hear("n1", 5, 3, 3, {"q": 1})
+    demand.hear("n1", 5, 3, {"": 3}, {"q": 1})
     assert free(demand, log) == 3
 
 
 def test_a_refused_claim_gives_its_slots_back() -> None:
     """Every claim that came to nothing would cost a slot until the next election."""
     demand, log = Demand(), Log()
-    demand.hear("n1", 5, 0, 4, {"q": 1})
+    demand.hear("n1", 5, 0, {"": 4}, {"q": 1})
     in_flight(demand, b"1", 4)
     log.claim(1)  # the other three jobs were cancelled meanwhile
     demand.applied(b"1")
@@ -65,19 +65,19 @@ def test_older_news_is_dropped() -> None:
     """A delayed message would put the credit back, or bring a former session to life."""
     demand, log = Demand(), Log()
     log.claim(4)
-    demand.hear("n1", 5, 4, 2, {"q": 1})
-    demand.hear("n1", 5, 1, 3, {"q": 1})
+    demand.hear("n1", 5, 4, {"": 2}, {"q": 1})
+    demand.hear("n1", 5, 1, {"": 3}, {"q": 1})
     assert free(demand, log) == 2
-    demand.hear("n1", 3, 9, 9, {"q": 1})
+    demand.hear("n1", 3, 9, {"": 9}, {"q": 1})
     assert free(demand, log) == 2
 
 
 def test_only_the_running_session_counts() -> None:
     """Jobs would be claimed for a run of the node that is over."""
     demand, log = Demand(), Log(session=7)
-    demand.hear("n1", 5, 0, 4, {"q": 1})
+    demand.hear("n1", 5, 0, {"": 4}, {"q": 1})
     assert demand.rooms(log.machine) == []
-    demand.hear("n1", 7, 0, 2, {"q": 1})
+    demand.hear("n1", 7, 0, {"": 2}, {"q": 1})
     assert free(demand, log) == 2
     demand.forget("n1", 5)
     assert free(demand, log) == 2
@@ -88,14 +88,14 @@ def test_only_the_running_session_counts() -> None:
 def test_a_leader_behind_its_node_does_not_overstate() -> None:
     """A new leader that has not applied all yet would give more than there are slots."""
     demand, log = Demand(), Log()
-    demand.hear("n1", 5, 6, 2, {"q": 1})
+    demand.hear("n1", 5, 6, {"": 2}, {"q": 1})
     assert free(demand, log) == 2
 
 
 def test_what_is_in_flight_counts_as_running() -> None:
     """A node that is about to get a job would be taken for an idle one."""
     demand, log = Demand(), Log()
-    demand.hear("n1", 5, 0, 4, {"q": 1})
+    demand.hear("n1", 5, 0, {"": 4}, {"q": 1})
     in_flight(demand, b"1", 2)
     assert demand.rooms(log.machine)[0].running == 2
 
@@ -122,7 +122,7 @@ def test_no_order_of_messages_gives_more_jobs_than_slots(
             said.append((log.session.claimed_total, slots - len(log.session.running)))
         elif what == "hear":
             seen, room = said[amount % len(said)]
-            demand.hear("n1", 5, seen, room, {"q": 1})
+            demand.hear("n1", 5, seen, {"": room}, {"q": 1})
         elif what == "propose":
             count = min(amount, free(demand, log))
             pid = str(number).encode()

@@ -151,7 +151,7 @@ MEMBERS = [["n1", "h:1", "life"]]
 OF_NODES: dict[Kind, list[Any]] = {
     Kind.RAFT: [{"type": "append_entries", "term": 2**40, "commit_index": 2**40, "entries": []}],
     Kind.PROPOSE: [[b"x"]],
-    Kind.DEMAND: [1, 1, 1000, {"notes": 1}],
+    Kind.DEMAND: [1, 1, {"": 1000}, {"notes": 1}, []],
     Kind.JOIN: ["n9", "life", "h:9"],
     Kind.WELCOME: ["other", MEMBERS],
     Kind.PROMISE: ["n9", "id", MEMBERS],
@@ -164,6 +164,7 @@ OF_NODES: dict[Kind, list[Any]] = {
     Kind.CALL: [1, "transfer", ["n2"]],
     Kind.ANSWER: [1, True, None],
     Kind.HELLO: [Hello("member", "n2").fields()],
+    Kind.PROGRESS: [[["job", 1, b"x"]]],
 }
 
 

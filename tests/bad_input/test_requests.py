@@ -74,6 +74,9 @@ def operations_of_nodes() -> Iterator[bytes]:
     yield commands.checkpoint(PID, 1, "x", 1, b"x")
     yield commands.found(PID, "other")
     yield commands.address(PID, "n1", "127.0.0.1:1")
+    yield commands.park(PID, "app:T", ["x"])
+    yield commands.unpark(PID, "app:T", 1)
+    yield commands.schema(PID, 2)
 
 
 def test_the_operations_of_nodes_are_all_tried() -> None:

@@ -23,10 +23,19 @@ class PretendPool:
     def __init__(self, slots: int) -> None:
         self.slots, self.given, self.abandoned = slots, [], 0
         self.given: list[Assignment]
+        self.unable: tuple[str, ...] = ()
+        self.stopped: list[tuple[str, int]] = []
+        self.told: list[str] = []
 
     @property
-    def free(self) -> int:
-        return self.slots - len(self.given)
+    def free_by_group(self) -> dict[str, int]:
+        return {"": self.slots - len(self.given), "pool": 3}
+
+    def stop_job(self, job_id: str, fence: int) -> None:
+        self.stopped.append((job_id, fence))
+
+    def committed(self, ids: list[str]) -> None:
+        self.told += ids
 
     def run(self, assignments: list[Assignment]) -> None:
         self.given += assignments
@@ -92,8 +101,8 @@ def test_demand_says_what_was_seen_and_what_is_free() -> None:
         stage.enqueue("a")
         stage.claim("a")
         stage.session.report(Report())
-        _kind, session, seen, free, queues = stage.told[-1]
-        assert (seen, free, queues) == (1, 9, {"q": 1})
+        _kind, session, seen, free, queues, unable = stage.told[-1]
+        assert (seen, free, queues, unable) == (1, {"": 9, "pool": 3}, {"q": 1}, [])
         assert session == stage.machine.sessions["n1"].id
 
     on_stage(play)
@@ -247,5 +256,73 @@ def test_what_comes_back_is_queued_again(field: str) -> None:
         assert (record.lost, record.checkpoint) == (
             (0, b"\x07") if field == "returned" else (1, None)
         )
+
+    on_stage(play)
+
+
+def test_what_no_node_has_to_give_is_not_given_while_stopping() -> None:
+    """A node that drains would be handed jobs for the slots of its pools."""
+
+    def play(stage: Stage) -> None:
+        stage.pool.unable = ("m:gone",)
+        stage.session.stop_taking()
+        _kind, _session, _seen, free, _queues, unable = stage.told[-1]
+        assert (free, unable) == ({"": 0, "pool": 0}, ["m:gone"])
+
+    on_stage(play)
+
+
+def test_a_job_cancelled_while_it_runs_is_stopped_where_it_runs() -> None:
+    """It would run to its end, and only then be called cancelled."""
+
+    def play(stage: Stage) -> None:
+        stage.enqueue("a", "b")
+        stage.claim("a", "b")
+        fence = stage.pool.given[0].fence
+        stage.house.propose_nowait(commands.cancel(stage.ids(), "a", running=True))
+        assert stage.pool.stopped == [("a", fence)]
+        stage.session.installed()  # a snapshot may bring what was never applied here
+        assert stage.pool.stopped == [("a", fence)] * 2
+
+    on_stage(play)
+
+
+def test_the_pool_is_told_once_that_a_success_it_waits_for_is_in_the_log() -> None:
+    """A success mode would run for a result that is lost, or twice, or never."""
+
+    def play(stage: Stage) -> None:
+        stage.enqueue("a", "b", "c")
+        stage.claim("a", "b", "c")
+        a, b, c = (job.fence for job in stage.pool.given)
+        done = Done(["a", "b"], [a, b], [b"\x01", None], [5, 5])
+        error = ["ValueError", "m", "t"]
+        failed = [["c", c, ["failed"], error, 1]]
+        under_way: list[bytes] = []
+        propose = stage.house.propose_nowait
+        stage.house.propose_nowait = under_way.append  # type: ignore[method-assign]
+        stage.session.report(Report(done=done, failed=failed, awaiting={"a", "c"}))
+        assert stage.pool.told == []
+        for op in under_way:
+            propose(op)
+        assert stage.pool.told == ["a"]
+        assert stage.session._awaiting == set()
+        stage.session.installed()
+        assert stage.pool.told == ["a"]
+
+    on_stage(play)
+
+
+def test_a_success_inside_of_a_snapshot_is_told_too() -> None:
+    def play(stage: Stage) -> None:
+        stage.enqueue("a")
+        stage.claim("a")
+        done = Done(["a"], [stage.pool.given[0].fence], [None], [5])
+        under_way: list[bytes] = []
+        stage.house.propose_nowait = under_way.append  # type: ignore[method-assign]
+        stage.session.report(Report(done=done, awaiting={"a"}))
+        stage.machine.apply(stage.machine.index + 1, _entry(stage, under_way[0]))
+        assert stage.pool.told == []
+        stage.session.installed()
+        assert stage.pool.told == ["a"]
 
     on_stage(play)

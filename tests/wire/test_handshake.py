@@ -358,7 +358,7 @@ def test_a_refusal_cannot_forge_a_log_line():
 def test_the_longest_hello_fits_and_a_longer_one_is_our_fault():
     """A node with long names could not link, and would not learn why."""
     texts = {field: "x" * size for field, size in TEXT_BYTES_MAX.items()} | {"role": "member"}
-    longest = Hello.from_fields(texts)
+    longest = Hello.from_fields(texts | {"schema": 2**31})
     frame = Handshake(Side.DIALER, longest, SECRET, nonce()).start()
     assert len(frame) <= FRAME_BYTES_MAX
     assert talk(dialer(longest), acceptor(replace(B, cluster="x" * 128))).acceptor.peer == longest

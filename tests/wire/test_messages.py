@@ -9,8 +9,19 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from exkiq.errors import RemoteWireError
+from exkiq.machine import limits
 from exkiq.wire.hello import Hello
-from exkiq.wire.messages import SHAPES, Kind, check, check_answer, check_request
+from exkiq.wire.messages import (
+    GROUPS_MAX,
+    PROGRESS_BYTES_MAX,
+    PROGRESS_ROWS_MAX,
+    SHAPES,
+    UNABLE_MAX,
+    Kind,
+    check,
+    check_answer,
+    check_request,
+)
 
 MEMBERS = [["n1", "life-1", "10.0.0.1:7000"], ["n2", "life-2", "10.0.0.2:7000"]]
 NODE = Hello("member", "n1", "run", "life", "10.0.0.1:7000", "default", "id")
@@ -18,7 +29,10 @@ NODE = Hello("member", "n1", "run", "life", "10.0.0.1:7000", "default", "id")
 RIGHT = {
     Kind.RAFT: [[{"type": "append_entries", "term": 3}], [{}]],
     Kind.PROPOSE: [[[b"op", b"op"]], [[]]],
-    Kind.DEMAND: [[1, 2, 3, {"default": 1}], [0, 0, 0, {}]],
+    Kind.DEMAND: [
+        [1, 2, {"": 3, "pool": 2}, {"default": 1, "pool": 1}, ["app:gone"]],
+        [0, 0, {}, {}, []],
+    ],
     Kind.JOIN: [["n3", "life-3", "10.0.0.3:7000"]],
     Kind.WELCOME: [["id", MEMBERS]],
     Kind.PROMISE: [["n1", "id", MEMBERS]],
@@ -30,12 +44,24 @@ RIGHT = {
     Kind.PING: [[]],
     Kind.CALL: [[1, "status", []], [2, "job", ["id"]]],
     Kind.ANSWER: [[1, True, None], [1, False, {"a": [1]}]],
-    Kind.HELLO: [[NODE.fields()]],
+    Kind.HELLO: [[NODE.fields()], [NODE.fields() | {"of a later release": [1]}]],
+    Kind.PROGRESS: [[[]], [[["job-1", 7, b"x" * PROGRESS_BYTES_MAX], ["job-2", 8, b""]]]],
 }
 WRONG = {
     Kind.RAFT: [[[]], [b""], [None]],
     Kind.PROPOSE: [[b"op"], [["op"]], [[b"op", None]], [[[b"op"]]]],
-    Kind.DEMAND: [[-1, 0, 0, {}], [True, 0, 0, {}], [1, 2, 3, {b"q": 1}], [1, 2, 3, {"q": "1"}]],
+    Kind.DEMAND: [
+        [-1, 0, {}, {}, []],
+        [True, 0, {}, {}, []],
+        [1, 2, 3, {}, []],
+        [1, 2, {"": -1}, {}, []],
+        [1, 2, {"": 3}, {b"q": 1}, []],
+        [1, 2, {"": 3}, {"q": "1"}, []],
+        [1, 2, {"": 3}, {}, [b"app:gone"]],
+        [1, 2, {"": 3}, {}, ["x" * (limits.TASK_CHARS_MAX + 1)]],
+        [1, 2, {"": 3}, {}, ["app:gone"] * (UNABLE_MAX + 1)],
+        [1, 2, dict.fromkeys(map(str, range(GROUPS_MAX + 1)), 1), {}, []],
+    ],
     Kind.JOIN: [["n3", 1, "address"], [None, "life", "address"]],
     Kind.WELCOME: [["id", {}], ["id", [["n1", "life"]]], ["id", [["n1", "life", 7]]], [1, []]],
     Kind.PROMISE: [["n1", "id", [["n1"]]], ["n1", None, []]],
@@ -47,7 +73,18 @@ WRONG = {
     Kind.PING: [],
     Kind.CALL: [["1", "status", []], [1, 2, []], [1, "status", {}]],
     Kind.ANSWER: [[1, 0, None], ["1", True, None]],
-    Kind.HELLO: [[{}], [[]], [NODE.fields() | {"role": "client"}], [NODE.fields() | {"x": ""}]],
+    Kind.HELLO: [[{}], [[]], [NODE.fields() | {"role": "client"}], [NODE.fields() | {"schema": 0}]],
+    Kind.PROGRESS: [
+        [{}],
+        [["job-1", 7, b""]],
+        [[["job-1", 7]]],
+        [[["job-1", 7, "text"]]],
+        [[["job-1", -7, b""]]],
+        [[["job-1", True, b""]]],
+        [[["job-1", 7, b"x" * (PROGRESS_BYTES_MAX + 1)]]],
+        [[["x" * (limits.ID_CHARS_MAX + 1), 7, b""]]],
+        [[["job-1", 7, b""]] * (PROGRESS_ROWS_MAX + 1)],
+    ],
 }
 
 
@@ -135,7 +172,15 @@ def test_wrong_requests_are_refused(message):
 
 
 @pytest.mark.parametrize(
-    "message", [[1, 0, None], [1, 0, {"a": 1}], [1, 1, "NoSuchJob", "x"], [0, "members", ["a:1"]]]
+    "message",
+    [
+        [1, 0, None],
+        [1, 0, {"a": 1}],
+        [1, 1, "NoSuchJob", "x"],
+        [1, 2, None],
+        [1, 2, {"name": "started"}],
+        [0, "members", ["a:1"]],
+    ],
 )
 def test_right_answers_pass(message):
     """Clients would hang up on their node."""
