@@ -29,6 +29,9 @@ class Here:
     def save(self, job: Assignment, checkpoint: bytes) -> None:
         """Its encoding was the test."""
 
+    def tell(self, job: Assignment, progress: bytes) -> None:
+        """Nobody asks."""
+
     def note(self, job: Assignment, text: str) -> None:
         log.warning("job %s: %s", job.id, text)
 

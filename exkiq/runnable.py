@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from exkiq.client import chance
+from exkiq.declared import declared
 from exkiq.errors import SerializationError
 from exkiq.failure_modes import (
     Decision,
@@ -20,10 +21,12 @@ from exkiq.failure_modes import (
 )
 from exkiq.failure_modes.decision import retry_after
 from exkiq.machine.limits import TASK_CHARS_MAX
-from exkiq.options import Backoff
+from exkiq.options import Backoff, Options
 from exkiq.pool.context import current_job
+from exkiq.success_modes import SuccessMode
 
 MAIN_MODULES = ("__main__", "__mp_main__")
+NO_OPTIONS = Options()
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -38,26 +41,35 @@ class Runnable:
     path: str
     place: object
     function: Callable[..., Any]
-    backoff: Backoff | None = None
+    options: Options = NO_OPTIONS
     owner: type | None = None
     attribute: str = ""
+    is_local: bool = False  # for a queue of one process: what is declared of others is not its own
 
     @classmethod
     def of_method(
-        cls, owner: type, attribute: str, function: Callable[..., Any], backoff: Backoff | None
+        cls, owner: type, attribute: str, function: Callable[..., Any], options: Options
     ) -> Runnable:
         """A worker's method. Its `perform` goes by the name of the class alone."""
         path = f"{owner.__module__}:{owner.__qualname__}"
         name = path if attribute == "perform" else f"{path}.{attribute}"
-        return cls(name, path, owner, function, backoff, owner, attribute)
+        return cls(name, path, owner, function, options, owner, attribute)
 
     @classmethod
-    def of_function(
-        cls, function: Callable[..., Any], place: object, backoff: Backoff | None
-    ) -> Runnable:
+    def of_function(cls, function: Callable[..., Any], place: object, options: Options) -> Runnable:
         """A plain function, found at `place`, the object that stands for it."""
         path = f"{function.__module__}:{function.__qualname__}"
-        return cls(path, path, place, function, backoff)
+        return cls(path, path, place, function, options)
+
+    @property
+    def backoff(self) -> Backoff | None:
+        """The rule of its class or function for what failed, where it has one."""
+        return self.options.backoff
+
+    def success_mode(self, queue: str) -> SuccessMode | None:
+        """What is done about a success on this queue: the queue's mode before the class's."""
+        mode = None if self.is_local else declared.success_mode(queue)
+        return mode or self.options.success_mode
 
     @property
     def instance_key(self) -> Hashable:
@@ -88,20 +100,48 @@ class Runnable:
         """Whether it belongs on a child's loop rather than in a thread."""
         return inspect.iscoroutinefunction(self.function)
 
+    @property
+    def failed_init(self) -> Callable[..., Any] | None:
+        """The worker's hook behind an `init` that failed: failed_init(instance, error)."""
+        return getattr(self.owner, "failed_init", None)
+
+    @property
+    def on_shutdown(self) -> Callable[..., Any] | None:
+        """The worker's hook for a job that a drain stops: on_shutdown(instance)."""
+        return getattr(self.owner, "on_shutdown", None)
+
+    def fresh(self) -> Any:
+        """What lives with the slot: an instance of the worker, or None."""
+        return None if self.owner is None else self.owner()
+
+    def initialise(self, instance: Any, queue: str = "") -> Any:
+        """Run the worker's `init`, with the arguments of the pool that it belongs to.
+
+        Shapes: an awaitable where `init` is async.
+        """
+        init = getattr(instance, "init", None)
+        if init is None or self.owner is None:
+            return None
+        pool = declared.pool_of(self.owner, queue)
+        state = init() if pool is None else init(*pool.init_args)
+        if inspect.isawaitable(state):
+            return _initialised_later(instance, state)
+        instance.state = state
+        return None
+
+    def init_retry_ms(self, queue: str) -> int:
+        """How long after an `init` that failed it is tried again."""
+        pool = None if self.owner is None else declared.pool_of(self.owner, queue)
+        return self.options.init_retry_ms if pool is None else pool.terms.init_retry_ms
+
     def make(self) -> Any:
-        """What lives with the slot: an instance of the worker whose `init` has run, or None.
+        """An instance of the worker whose `init` has run, or None.
 
         Shapes: an awaitable of the instance where `init` is async.
         """
-        if self.owner is None:
-            return None
-        instance = self.owner()
-        init = getattr(instance, "init", None)
-        state = None if init is None else init()
-        if inspect.isawaitable(state):
-            return _made_later(instance, state)
-        instance.state = state
-        return instance
+        instance = self.fresh()
+        later = self.initialise(instance)
+        return instance if later is None else _made_later(instance, later)
 
     def run(self, instance: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
         """Call it; an awaitable comes back from an async one."""
@@ -115,11 +155,12 @@ class Runnable:
         Units:  failures counts from 1, this one included.
         Errors: whatever the user's rule raises, or TypeError or ValueError for what it returns.
         """
-        rule = self.backoff
+        job = _failed_job()
+        rule = (None if self.is_local else declared.failure_mode(job.queue)) or self.backoff
         if rule is None:
             return decide_by_default(failures, retries, chance())
         if isinstance(rule, FailureMode):
-            return check_decision(rule.decide(_failed_job(), error, failures, chance()))
+            return check_decision(rule.decide(job, error, failures, chance()))
         if failures > retries:
             return ["failed"]
         wait = rule(failures, error) if callable(rule) else rule
@@ -136,8 +177,12 @@ class Runnable:
             raise SerializationError(f"{self.name} cannot be sent: {reason}")
 
 
-async def _made_later(instance: Any, state: Any) -> Any:
+async def _initialised_later(instance: Any, state: Any) -> None:
     instance.state = await state
+
+
+async def _made_later(instance: Any, later: Any) -> Any:
+    await later
     return instance
 
 

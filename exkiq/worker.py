@@ -29,13 +29,16 @@ class Worker:
 
         SendWelcome.perform_async(1, 2)
 
-    Class keywords: queue, retries, result_ttl, max_lost, timeout, priority, backoff; a subclass
-    takes over those of its base. One instance lives with each slot of a node: an optional
-    `init(self)` runs once, and what it returns is `self.state`; after a failed job both are
-    made anew. Optional `before(self, job)` and `after(self, job, outcome)` run around every
-    attempt.
+    Class keywords: queue, retries, result_ttl, max_lost, timeout, priority, backoff, isolation,
+    init_retry_seconds, success_mode; a subclass takes over those of its base. One instance lives
+    with each slot of a node: an optional `init(self, *init_args)` runs once, and what it returns
+    is `self.state`; after a failed job both are made anew. Optional `before(self, job)` and
+    `after(self, job, outcome)` run around every attempt. `failed_init(self, error)` is told of an
+    `init` that failed, and `on_shutdown(self)` is asked when a drain stops a job: what it returns
+    is the checkpoint for the next start. `isolation="process"` gives each job a
+    process of its own, so that one that brings it down takes no other along.
 
-    Units:  result_ttl, timeout and backoff in seconds, or a timedelta.
+    Units:  result_ttl, timeout, backoff and init_retry_seconds in seconds, or a timedelta.
     Errors: TypeError for an unknown class keyword, ValueError for a bad value, naming it.
     """
 
@@ -58,12 +61,32 @@ class Worker:
 
     @property
     def is_stopping(self) -> bool:
-        """True once the node drains: a good moment to save and to end."""
+        """True once the node drains or the job is cancelled: a good moment to save and to end."""
         return self.job.is_stopping
 
     def checkpoint(self, value: object) -> None:
         """Keep `value` for the next start of this job; it is read as `self.job.checkpoint`."""
         self.job.save_checkpoint(value)
+
+    def progress(self, value: object) -> None:
+        """Show `value` as how far this job is, to whoever asks: `job.progress`, `exkiq status`.
+
+        Units:  at most one is sent every 100 ms; the last one always is.
+        Errors: SerializationError; JobTooLarge over 4 KiB.
+        """
+        self.job.progress(value)
+
+    def reinitialize(self) -> None:
+        """Try `init` again at once, where it failed; from any thread.
+
+        For `failed_init(self, error)`, which is called then: it takes the place of the wait of
+        `init_retry_seconds`, and until this is called and `init` succeeds the slot takes no job.
+
+        Units:  not sooner than 10 ms after the last try.
+        """
+        again = vars(self).get("_exkiq_again")
+        if again is not None:
+            again()
 
     # ---- enqueuing: each is described at `Handle` ----------------------------------------------
 
@@ -153,4 +176,4 @@ def _made_for(worker: Any) -> Handle[Any]:
     if perform is None:
         raise AttributeError(f"{worker.__qualname__} has no method perform")
     options = worker.exkiq_options
-    return Handle(Runnable.of_method(worker, "perform", perform, options.backoff), options)
+    return Handle(Runnable.of_method(worker, "perform", perform, options), options)

@@ -14,6 +14,7 @@ class Assignment(NamedTuple):
     Shapes: payload is an encoded call; checkpoint is an encoded value, or None at first.
     Units:  attempt counts from 1; fence is the log index of the claim; enqueued_ms is wall
             time; timeout_ms is 0 for no limit.
+    An isolated job has its process to itself.
     """
 
     id: str
@@ -27,6 +28,7 @@ class Assignment(NamedTuple):
     enqueued_ms: int
     timeout_ms: int
     checkpoint: bytes | None = None
+    isolated: bool = False
 
 
 def chance_of(job: Assignment) -> float:

@@ -1,6 +1,6 @@
 """One attempt at a job, as a pipeline of small steps.
 
-    resolve -> decode -> make -> before -> run -> judge -> after -> outcome
+    resolve -> decode -> make and init -> before -> run -> judge -> after -> outcome
 
 `steps` is the pipeline, written once. It yields whatever may have to be awaited and is sent
 what came of it; the two drivers at the end differ only in how they wait. They are total:
@@ -10,27 +10,33 @@ Telling the node is left to the caller.
 
 from __future__ import annotations
 
+import asyncio
 import inspect
 from asyncio import TimerHandle
 from collections.abc import Callable, Coroutine, Generator
 from dataclasses import dataclass
 from enum import Enum
 from types import CoroutineType
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 from exkiq.clock import Clock
-from exkiq.failure_modes import check_decision, decide_by_default
+from exkiq.errors import JobCancelled
+from exkiq.failure_modes import check_decision
 from exkiq.machine import limits
-from exkiq.pool.assignment import Assignment, chance_of
+from exkiq.pool.assignment import Assignment
 from exkiq.pool.context import JobContext, Port, enter
 from exkiq.pool.error_text import clean, cut_message, cut_traceback, error_row
 from exkiq.pool.report import VALUE_NOT_SERIALISABLE, VALUE_TOO_LARGE
 from exkiq.pool.words import Word
 from exkiq.pool.work import JobTimeout, Slot, Work
+from exkiq.success_modes import SuccessMode
 from exkiq.wire.codec import decode_call, encode_value
 
 # What is to be said to the node: a word, and one row of it.
 Outcome = tuple[Word, Any]
+
+# Of an error and what led to it, so many lose their tracebacks once they are told.
+CHAIN_MAX = 100
 
 # Why a value could not be encoded: a sentence, not the value.
 REASON_CHARS_MAX = 1000
@@ -44,6 +50,7 @@ class Stop(Enum):
     NO = "no"
     TIMEOUT = "timeout"  # it fails
     HAND_BACK = "hand back"  # it goes to another node, uncounted
+    CANCEL = "cancel"  # somebody cancelled the job
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,13 +62,35 @@ class Ended:
     error: BaseException | None = None
 
 
+class InitFailed(Exception):
+    """A worker could not be made ready, for `error`. `instance` is None if there is none yet."""
+
+    def __init__(self, instance: Any, error: BaseException) -> None:
+        super().__init__()
+        self.instance = instance
+        self.error = error
+
+
+class Home(Port, Protocol):
+    """Where an attempt runs: more than the job itself has to do with."""
+
+    def succeeded(self, job: Assignment, mode: SuccessMode, value: object, run_ms: int) -> None:
+        """Ask the mode once the success is in the log."""
+
+
 class Attempt:
-    """One run of one job: what the steps read and note down."""
+    """One run of one job: what the steps read and note down.
+
+    `misfit` is set where the job has not run because its worker could not be made ready.
+    """
 
     __slots__ = (
         "clock",
+        "context",
         "instance",
+        "is_parting",
         "job",
+        "misfit",
         "port",
         "started",
         "stop",
@@ -70,11 +99,14 @@ class Attempt:
         "work",
     )
 
-    def __init__(self, job: Assignment, work: Work, port: Port, clock: Clock) -> None:
+    def __init__(self, job: Assignment, work: Work, port: Home, clock: Clock) -> None:
         self.job = job
         self.work = work
         self.port = port
         self.clock = clock
+        self.context = JobContext(job, port)
+        self.misfit: InitFailed | None = None
+        self.is_parting = False  # its on_shutdown was asked
         self.started = clock.monotonic()
         self.instance: Any = _NO_INSTANCE
         self.stop = Stop.NO
@@ -84,16 +116,45 @@ class Attempt:
     def run_ms(self) -> int:
         return int((self.clock.monotonic() - self.started) * 1000)
 
+    @property
+    def has_instance(self) -> bool:
+        return self.instance is not _NO_INSTANCE
+
+    def again(self) -> None:
+        """In another slot: nothing has run yet."""
+        self.misfit = None
+        self.started = self.clock.monotonic()
+
+
+def making(work: Work, queue: str, slot: Slot) -> Generator[Any, Any, Any]:
+    """An instance for the slot, made ready; that of an earlier try is tried again.
+
+    Errors: InitFailed.
+    """
+    broken = slot.broken.get(work.key)
+    instance = None if broken is None else broken.instance
+    try:
+        if instance is None:
+            instance = yield work.fresh()
+        if work.initialise is not None:
+            yield work.initialise(instance, queue)
+    except BaseException as error:  # noqa: BLE001 - whatever it is, the worker is not ready
+        raise InitFailed(instance, error) from None
+    slot.instances[work.key] = instance
+    return instance
+
 
 def steps(attempt: Attempt, slot: Slot) -> Generator[Any, Any, Outcome]:
     """The pipeline from a resolved task to an outcome."""
-    work, context = attempt.work, JobContext(attempt.job, attempt.port)
+    work, context = attempt.work, attempt.context
+    failure: BaseException | None = None
     enter(context)
     try:
         args, kwargs = decode_call(attempt.job.payload)
-        if work.key not in slot.instances:
-            slot.instances[work.key] = yield work.runnable.make()
-        instance = attempt.instance = slot.instances[work.key]
+        instance = slot.instances.get(work.key, _NO_INSTANCE)
+        if instance is _NO_INSTANCE:
+            instance = yield from making(work, attempt.job.queue, slot)
+        attempt.instance = instance
         if work.before is not None:
             yield work.before(instance, context)
         value = yield work.runnable.run(instance, args, kwargs)
@@ -101,11 +162,26 @@ def steps(attempt: Attempt, slot: Slot) -> Generator[Any, Any, Outcome]:
         outcome = succeeded(attempt, value)
     except BaseException as error:  # noqa: BLE001 - it is the job's own, and is told to the node
         slot.instances.pop(work.key, None)
-        ended = Ended("failed", error=error)
+        failure, ended = error, Ended("failed", error=error)
         outcome = judge(attempt, error)
     if work.after is not None and ended is not None:
         yield from _after(attempt, context, ended)
+    if failure is not None and attempt.misfit is None:
+        forget(failure)
     return outcome
+
+
+def forget(error: BaseException | None) -> None:
+    """Let go of the frames that an error came through, once it is told.
+
+    They hold the worker, and this error again: thousands of failures would wait for the
+    collector, with all that their workers are connected to.
+    """
+    for _ in range(CHAIN_MAX):
+        if error is None:
+            return
+        error.__traceback__ = None
+        error = error.__cause__ or error.__context__
 
 
 def _after(attempt: Attempt, context: JobContext, ended: Ended) -> Generator[Any, Any, None]:
@@ -116,7 +192,7 @@ def _after(attempt: Attempt, context: JobContext, ended: Ended) -> Generator[Any
     try:
         yield attempt.work.after(attempt.instance, context, ended)
     except BaseException as error:  # noqa: BLE001 - the job has ended; the node logs this
-        attempt.port.note(attempt.job, f"its after hook raised {_in_one_line(error_row(error))}")
+        attempt.port.note(attempt.job, f"its after hook raised {in_one_line(error_row(error))}")
 
 
 # --- outcomes --------------------------------------------------------------------------------
@@ -125,7 +201,11 @@ def _after(attempt: Attempt, context: JobContext, ended: Ended) -> Generator[Any
 def succeeded(attempt: Attempt, value: object) -> Outcome:
     job = attempt.job
     kept = None if value is None else _encoded(value)
-    return Word.DONE, (job.id, job.fence, kept, attempt.run_ms())
+    run_ms = attempt.run_ms()
+    mode = attempt.work.success_mode(job.queue)
+    if mode is not None:
+        attempt.port.succeeded(job, mode, value, run_ms)
+    return Word.DONE, (job.id, job.fence, kept, run_ms)
 
 
 def _encoded(value: object) -> bytes:
@@ -143,16 +223,25 @@ def _reason(error: Exception) -> str:
 
 def judge(attempt: Attempt, error: BaseException) -> Outcome:
     """What becomes of an attempt that raised."""
+    if isinstance(error, InitFailed):
+        if attempt.stop is Stop.NO:
+            attempt.misfit = error
+            return Word.RETURNED, [attempt.job.id, attempt.job.fence]
+        error = error.error
     if attempt.stop is Stop.HAND_BACK:
         return Word.RETURNED, [attempt.job.id, attempt.job.fence]
     if attempt.stop is Stop.TIMEOUT:
         error = timeout_of(attempt.job).with_traceback(error.__traceback__)
+    if attempt.stop is Stop.CANCEL and isinstance(error, asyncio.CancelledError):
+        error = JobCancelled("cancelled while it ran").with_traceback(error.__traceback__)
     return Word.FAILED, failed_row(attempt, error, error_row(error))
 
 
 def failed_row(attempt: Attempt, error: BaseException, texts: list[str]) -> list[object]:
     """A row of FAILED, with the decision of the task's failure mode."""
     job = attempt.job
+    if attempt.stop is Stop.CANCEL:
+        return [job.id, job.fence, ["failed"], texts, attempt.run_ms()]
     try:
         raw = attempt.work.runnable.decide(job.attempt, job.retries, error)
         decision = check_decision(raw)
@@ -161,23 +250,17 @@ def failed_row(attempt: Attempt, error: BaseException, texts: list[str]) -> list
     return [job.id, job.fence, decision, texts, attempt.run_ms()]
 
 
-def unresolved_row(job: Assignment, error: BaseException) -> list[object]:
-    """A row of FAILED for a task that does not resolve: it has no failure mode to ask."""
-    decision = decide_by_default(job.attempt, job.retries, chance_of(job))
-    return [job.id, job.fence, decision, error_row(error), 0]
-
-
 def timeout_of(job: Assignment) -> JobTimeout:
     return JobTimeout(f"ran longer than its timeout of {job.timeout_ms} ms")
 
 
 def _both(first: list[str], second: list[str]) -> list[str]:
-    message = f"its failure mode raised {_in_one_line(second)}, after the job's own: {first[1]}"
+    message = f"its failure mode raised {in_one_line(second)}, after the job's own: {first[1]}"
     trace = f"{first[2]}\nAnd its failure mode raised:\n{second[2]}"
     return [first[0], cut_message(message), cut_traceback(trace)]
 
 
-def _in_one_line(texts: list[str]) -> str:
+def in_one_line(texts: list[str]) -> str:
     return f"{texts[0]}: {texts[1]}"[:REASON_CHARS_MAX]
 
 
@@ -189,7 +272,18 @@ Bridge = Callable[[Coroutine[Any, Any, Any]], object]
 
 def run_in_thread(attempt: Attempt, slot: Slot, bridge: Bridge) -> Outcome:
     """The attempt of a `def` task, in the calling thread."""
-    pipeline = steps(attempt, slot)
+    outcome: Outcome = drive(steps(attempt, slot), bridge)
+    return outcome
+
+
+async def run_on_loop(attempt: Attempt, slot: Slot) -> Outcome:
+    """The attempt of an `async def` task, in the calling asyncio task."""
+    outcome: Outcome = await adrive(steps(attempt, slot))
+    return outcome
+
+
+def drive(pipeline: Generator[Any, Any, Any], bridge: Bridge) -> Any:
+    """Go through the steps in the calling thread. Errors: what they raise."""
     try:
         step = next(pipeline)
         while True:
@@ -203,13 +297,11 @@ def run_in_thread(attempt: Attempt, slot: Slot, bridge: Bridge) -> Outcome:
             else:
                 step = pipeline.send(value)
     except StopIteration as end:
-        outcome: Outcome = end.value
-        return outcome
+        return end.value
 
 
-async def run_on_loop(attempt: Attempt, slot: Slot) -> Outcome:
-    """The attempt of an `async def` task, in the calling asyncio task."""
-    pipeline = steps(attempt, slot)
+async def adrive(pipeline: Generator[Any, Any, Any]) -> Any:
+    """Go through the steps in the calling asyncio task. Errors: what they raise."""
     try:
         step = next(pipeline)
         while True:
@@ -220,5 +312,4 @@ async def run_on_loop(attempt: Attempt, slot: Slot) -> Outcome:
             else:
                 step = pipeline.send(value)
     except StopIteration as end:
-        outcome: Outcome = end.value
-        return outcome
+        return end.value

@@ -9,66 +9,117 @@ from __future__ import annotations
 import asyncio
 import ctypes
 import json
+import logging
 import os
 import signal
 import socket
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, cast
 
 from exkiq.clock import SystemClock
+from exkiq.declarations import Declarations
+from exkiq.declared import declared
 from exkiq.errors import ConfigError
 from exkiq.machine import limits
+from exkiq.pool.ability import Ability
 from exkiq.pool.assignment import Assignment
-from exkiq.pool.attempt import Attempt, unresolved_row
-from exkiq.pool.executors import LoopExecutor, ThreadExecutor
+from exkiq.pool.attempt import Attempt
+from exkiq.pool.error_text import error_row
+from exkiq.pool.groups import COMMON, shares
 from exkiq.pool.loading import load
+from exkiq.pool.loops import LoopExecutor
 from exkiq.pool.outbox import Outbox
+from exkiq.pool.parting import Farewell
+from exkiq.pool.relaying import Relay
 from exkiq.pool.stall import StallWatch
+from exkiq.pool.successes import Successes
+from exkiq.pool.telling import Telling
+from exkiq.pool.threads import ThreadExecutor
 from exkiq.pool.words import Order, Word
 from exkiq.pool.work import App, Catalog
 from exkiq.service import Tasks
+from exkiq.success_modes import SuccessMode
+from exkiq.telemetry import log
 from exkiq.wire.frames import FrameDecoder, encode_frame
 
 PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
+# Why a task cannot be run: a line, not a page.
+NOTE_CHARS_MAX = 1000
+
 
 @dataclass(frozen=True, slots=True)
 class ChildConfig:
-    """What a child is told at its start."""
+    """What a child is told at its start. `queue_tables` is what the settings say of queues."""
 
     modules: list[str]
     loader: str
     cwd: str
     node_pid: int
+    queue_tables: dict[str, dict[str, Any]] = field(default_factory=dict)
+    number: int = 1
+    processes: int = 1
+    concurrency: int = 1
+    is_isolated: bool = False
+    log_level: int = logging.WARNING
 
 
 class ChildServer(asyncio.Protocol):
     """Serves its node.
 
     1. starts what START brings, each at once; the node keeps the number within the slots;
-    2. is the port of running jobs: checkpoints, notes, `is_stopping`;
+    2. is the home of running jobs: checkpoints, progress, notes, `is_stopping`;
     3. leaves when told to, and at once when the line to the node ends.
     """
 
-    def __init__(self, app: App) -> None:
+    def __init__(self, app: App, config: ChildConfig) -> None:
         self.ended = asyncio.Event()
         self.is_stopping = False
-        self._catalog = Catalog(app)
         self._clock = SystemClock()
         self._decoder = FrameDecoder(limits.FRAME_BYTES_MAX)
-        loop = asyncio.get_running_loop()
-        self._outbox = Outbox(loop, self._send)
-        self.threads = ThreadExecutor(loop, self._outbox)
-        self._loop_jobs = LoopExecutor(Tasks(), self._outbox)
+        self._loop = asyncio.get_running_loop()
+        self.outbox = Outbox(self._loop, self._send)
+        self._catalog = Catalog(app)
+        self._ability = Ability(self._loop, self.outbox, self._catalog)
+        self._telling = Telling(self._loop, self.outbox, self._clock)
+        self._successes = Successes(self.outbox, self._clock)
+        self._tasks = Tasks()
+        self._teams = {
+            group: self._make_teams(group, slots) for group, slots in _groups(app, config).items()
+        }
+        threads, loops = zip(*self._teams.values(), strict=True)
+        self._farewell = Farewell(threads, loops, self.outbox, self._tasks)
         self._transport: asyncio.Transport | None = None
         self._orders: dict[int, Callable[[list[Any]], None]] = {
             Order.START: self._start,
             Order.STOPPING: self._stopping,
-            Order.CANCEL: self._cancel,
+            Order.CANCEL: lambda rest: self._farewell.cancel(*rest),
             Order.END: self._end,
+            Order.STOP_JOB: self._stop_job,
+            Order.COMMITTED: lambda rest: self._successes.committed(rest[0]),
+            Order.SAVE: lambda rest: self._farewell.save(*rest),
         }
+
+    def _make_teams(self, group: str, slots: int) -> tuple[ThreadExecutor, LoopExecutor]:
+        threads = ThreadExecutor(
+            self._loop, self.outbox, self._ability, self._clock, slots_max=slots, group=group
+        )
+        loop_jobs = LoopExecutor(
+            self._tasks,
+            self.outbox,
+            self._ability,
+            self._clock,
+            lambda: self._farewell.look(),
+            slots_max=slots,
+            group=group,
+        )
+        return threads, loop_jobs
+
+    @property
+    def has_busy_threads(self) -> bool:
+        return any(threads.is_busy for threads, _ in self._teams.values())
 
     # --- the line to the node
 
@@ -92,49 +143,97 @@ class ChildServer(asyncio.Protocol):
     # --- orders
 
     def _start(self, rest: list[Any]) -> None:
-        for row in rest[0]:
+        number, start_by_ms, rows = rest
+        if self._clock.monotonic() * 1000 > start_by_ms:
+            for row in rows:  # the node is about to give them to others
+                self.outbox.put(Word.RETURNED, row[:2])
+            return
+        # On the line before the first step of a job, which may block the loop.
+        self._send(encode_frame([int(Word.STARTED), number]))
+        for row in rows:
             self._start_one(Assignment(*row))
 
     def _start_one(self, job: Assignment) -> None:
         try:
             work = self._catalog.find(job.task)
-        except BaseException as error:  # noqa: BLE001 - user code; the job fails of it
-            self._outbox.put(Word.FAILED, unresolved_row(job, error))
+        except BaseException as error:  # noqa: BLE001 - user code; another node may know it
+            self._unknown(job, error)
             return
         attempt = Attempt(job, work, self, self._clock)
+        threads, loop_jobs = self._teams.get(job.queue) or self._teams[COMMON]
         if work.is_async:
-            self._loop_jobs.submit(attempt)
+            loop_jobs.submit(attempt)
         else:
-            self.threads.submit(attempt)
+            threads.submit(attempt)
+
+    def _unknown(self, job: Assignment, error: BaseException) -> None:
+        if self._ability.is_known(job.task):
+            error_type, message, _ = error_row(error)
+            self.outbox.note(f"cannot run {job.task}: {error_type}: {message}"[:NOTE_CHARS_MAX])
+        self._ability.unknown(job.task)
+        self.outbox.put(Word.RETURNED, [job.id, job.fence])
 
     def _stopping(self, _: list[Any]) -> None:
         self.is_stopping = True
 
-    def _cancel(self, _: list[Any]) -> None:
-        self._loop_jobs.cancel_all()
+    def _stop_job(self, rest: list[Any]) -> None:
+        for threads, loop_jobs in self._teams.values():
+            threads.stop_job(*rest)
+            loop_jobs.stop_job(*rest)
 
     def _end(self, _: list[Any]) -> None:
-        self._outbox.flush()
+        self.outbox.flush()
         self.ended.set()
 
-    # --- the port of running jobs, called from their threads too
+    async def finish(self) -> None:
+        """Wait for the success modes that were to be asked; the node waits a moment for that."""
+        if self._successes.is_used:
+            await asyncio.to_thread(self._successes.finish)
+
+    # --- the home of running jobs, called from their threads too
 
     def save(self, job: Assignment, checkpoint: bytes) -> None:
-        self._outbox.put_threadsafe(Word.CHECKPOINTS, [job.id, job.fence, checkpoint])
+        self.outbox.put_threadsafe(Word.CHECKPOINTS, [job.id, job.fence, checkpoint])
+
+    def tell(self, job: Assignment, progress: bytes) -> None:
+        self._telling.say(job, progress)
+
+    def succeeded(self, job: Assignment, mode: SuccessMode, value: object, run_ms: int) -> None:
+        self._successes.keep(job, mode, value, run_ms)
 
     def note(self, job: Assignment, text: str) -> None:
-        self._outbox.put_threadsafe(Word.NOTES, [job.id, text])
+        self.outbox.note(text, job.id)
 
 
-async def serve(line: socket.socket, app: App) -> None:
+def _groups(app: App, config: ChildConfig) -> dict[str, int]:
+    """The slots of this child, by group."""
+    slots = {} if config.is_isolated else declarations_of(app).slots
+    return shares(
+        slots,
+        processes=config.processes,
+        concurrency=config.concurrency,
+        number=config.number,
+    )
+
+
+def declarations_of(app: App) -> Declarations:
+    """What an APP declares; nothing if its loader knows of no such thing."""
+    found: Declarations = getattr(app, "declarations", Declarations())
+    return found
+
+
+async def serve(line: socket.socket, app: App, config: ChildConfig) -> None:
     """Run jobs until told to leave."""
     loop = asyncio.get_running_loop()
     watch = StallWatch(loop, SystemClock())
-    server = ChildServer(app)
+    server = ChildServer(app, config)
+    log.setLevel(config.log_level)
+    log.addHandler(Relay(server.outbox))
     watch.start()
     transport, _ = await loop.create_unix_connection(lambda: server, sock=line)
     await server.ended.wait()
-    if server.threads.is_busy:
+    await server.finish()
+    if server.has_busy_threads:
         os._exit(0)  # its threads would be met by an interpreter that is going down
     watch.stop()
     transport.close()
@@ -150,12 +249,14 @@ def main(argv: list[str] | None = None) -> None:
     line.set_inheritable(False)  # what a job starts must not hold the line open
     try:
         app = load(config.modules, config.loader, config.cwd)
+        declared.override(config.queue_tables)
     except ConfigError as error:
         line.sendall(encode_frame([int(Word.BROKEN), str(error)]))
         sys.exit(1)
-    line.sendall(encode_frame([int(Word.READY), list(app.queues)]))
+    told = declarations_of(app).to_row()
+    line.sendall(encode_frame([int(Word.READY), list(app.queues), told]))
     with asyncio.Runner(loop_factory=_loop_factory()) as runner:
-        runner.run(serve(line, app))
+        runner.run(serve(line, app, config))
 
 
 def hold_signals() -> None:

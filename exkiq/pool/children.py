@@ -10,7 +10,7 @@ import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from enum import Enum
@@ -18,14 +18,16 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from exkiq.clock import Clock
-from exkiq.errors import RemoteWireError
-from exkiq.machine import limits
+from exkiq.declarations import Declarations
 from exkiq.pool.assignment import Assignment
 from exkiq.pool.child import ChildConfig
+from exkiq.pool.confirming import Confirming
+from exkiq.pool.groups import shares
 from exkiq.pool.ledger import Ledger
-from exkiq.pool.words import BATCH_BYTES_MAX, Order, Word
+from exkiq.pool.line import Exit, Line, in_parts
+from exkiq.pool.words import Order, Word
 from exkiq.telemetry import log
-from exkiq.wire.frames import FrameDecoder, encode_frame
+from exkiq.wire.frames import encode_frame
 
 # `-c` and not `-m`: the import path has to be there before the first import of exkiq.
 BOOT = (
@@ -42,6 +44,9 @@ EXIT_SECONDS = 1.0
 
 # What a job over its timeout is given to end in its own way, before the child is replaced.
 TIMEOUT_GRACE_SECONDS = 1.0
+
+# What a cancelled job with a process to itself is given to end in its own way.
+CANCEL_GRACE_SECONDS = 1.0
 
 
 # uvloop refuses to start a process while another loop of this process starts one, as the nodes
@@ -67,7 +72,11 @@ class Ending(Enum):
 
 @dataclass(frozen=True, slots=True)
 class ChildPlan:
-    """How to start a child; the same for all children of a pool."""
+    """How to start a child; the same for all children of a pool.
+
+    Units: claim_seconds from an order to its confirmation.
+    `is_isolated` children have one slot, for jobs that want a process to themselves.
+    """
 
     modules: tuple[str, ...]
     loader: str
@@ -75,11 +84,31 @@ class ChildPlan:
     sys_path: tuple[str, ...]
     cwd: str
     environ: Mapping[str, str] = field(default_factory=dict)
+    queue_tables: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    processes: int = 1
+    claim_seconds: float = 1.0
+    is_isolated: bool = False
 
-    def command(self, descriptor: int) -> list[str]:
-        config = ChildConfig(list(self.modules), self.loader, self.cwd, os.getpid())
+    def command(self, number: int, descriptor: int) -> list[str]:
+        config = ChildConfig(
+            modules=list(self.modules),
+            loader=self.loader,
+            cwd=self.cwd,
+            node_pid=os.getpid(),
+            queue_tables={name: dict(table) for name, table in self.queue_tables.items()},
+            number=number,
+            processes=self.processes,
+            concurrency=self.concurrency,
+            is_isolated=self.is_isolated,
+            log_level=log.getEffectiveLevel(),
+        )
         path = json.dumps(self.import_path())
         return [sys.executable, "-c", BOOT, path, str(descriptor), json.dumps(asdict(config))]
+
+    def groups(self, declarations: Declarations, number: int) -> dict[str, int]:
+        """The slots of that child, by group."""
+        slots = {} if self.is_isolated else declarations.slots
+        return shares(slots, processes=self.processes, concurrency=self.concurrency, number=number)
 
     def import_path(self) -> list[str]:
         """The given entries, this process's own after them, and at any rate ourselves."""
@@ -90,7 +119,12 @@ class ChildPlan:
 class ChildOwner(Protocol):
     """Who hears what a child says, and that it died."""
 
-    def ready(self, child: ChildProcess, queues: tuple[str, ...]) -> None: ...
+    def ready(
+        self, child: ChildProcess, queues: tuple[str, ...], declarations: Declarations
+    ) -> None: ...
+
+    def late(self, child: ChildProcess, jobs: Sequence[Assignment]) -> None:
+        """It has not begun these in time, and will not."""
 
     def heard(self, child: ChildProcess, word: Word, rest: list[Any]) -> None: ...
 
@@ -116,6 +150,10 @@ class ChildProcess:
         self.ledger = Ledger()
         self.is_loaded = False
         self.fault: str | None = None  # what it said if it could not load the APP
+        self.groups: dict[str, int] = {}  # its slots, known once it is ready
+        self.unable: frozenset[str] = frozenset()  # tasks that it cannot run now
+        self.withheld: Mapping[str, int] = {}  # group -> slots that are to stay empty
+        self.is_late = False  # it has not begun what it was given, nor said a word since
         self.is_gone = asyncio.Event()
         self._plan = plan
         self._owner = owner
@@ -125,6 +163,7 @@ class ChildProcess:
         self._line: asyncio.Transport | None = None
         self._has_exited = False
         self._is_line_over = False
+        self._confirming = Confirming(plan.claim_seconds, clock, self._late)
 
     def __str__(self) -> str:
         return f"child {self.number} (pid {self.pid})"
@@ -135,10 +174,15 @@ class ChildProcess:
 
     @property
     def free(self) -> int:
-        """Slots without a job; none while it cannot take one."""
-        if self.stage is not Stage.READY:
+        """Slots without a job, of all groups; none while it cannot take one."""
+        return sum(map(self.free_in, self.groups))
+
+    def free_in(self, group: str) -> int:
+        """Slots of the group without a job; none while it cannot take one."""
+        if self.stage is not Stage.READY or self.is_late:
             return 0
-        return self._plan.concurrency - len(self.ledger.running)
+        slots = self.groups.get(group, 0) - self.withheld.get(group, 0)
+        return max(0, slots - self.ledger.taken(group))
 
     def run_ms(self, job: Assignment) -> int:
         """How long a job has been running in it."""
@@ -162,8 +206,8 @@ class ChildProcess:
         try:
             with there:
                 self._process, _ = await self._loop.subprocess_exec(
-                    lambda: _Exit(self._exited),
-                    *self._plan.command(there.fileno()),
+                    lambda: Exit(self._exited),
+                    *self._plan.command(self.number, there.fileno()),
                     stdin=subprocess.DEVNULL,
                     stdout=None,
                     stderr=None,
@@ -173,7 +217,7 @@ class ChildProcess:
                     start_new_session=True,
                 )
             self._line, _ = await self._loop.create_unix_connection(
-                lambda: _Line(self._heard, self._line_lost), sock=here
+                lambda: Line(self._heard, self._line_lost), sock=here
             )
         except BaseException:
             here.close()
@@ -189,14 +233,26 @@ class ChildProcess:
         now = self._clock.monotonic()
         for job in jobs:
             self.ledger.begin(job, now, self._deadline(job))
-        for part in _parts(jobs):
-            self.order(Order.START, part)
+        for part in in_parts(jobs):
+            number, start_by_ms = self._confirming.sent(part)
+            self.order(Order.START, number, start_by_ms, part)
 
     def _deadline(self, job: Assignment) -> asyncio.TimerHandle | None:
         if not job.timeout_ms:
             return None
         seconds = job.timeout_ms / 1000 + TIMEOUT_GRACE_SECONDS
         return self._loop.call_later(seconds, self._owner.overdue, self, job)
+
+    def stop_job(self, job: Assignment) -> None:
+        """The job was cancelled; alone in a process it is killed if it does not listen."""
+        self.ledger.stopping.add(job.id)
+        self.order(Order.STOP_JOB, job.id, job.fence)
+        if self._plan.is_isolated:
+            self._loop.call_later(CANCEL_GRACE_SECONDS, self._end_stopped, job)
+
+    def _end_stopped(self, job: Assignment) -> None:
+        if self.ledger.find(job.id, job.fence) is not None:
+            self.replace(Ending.HAND_BACK)
 
     def order(self, order: Order, *rest: object) -> None:
         if self._line is not None:
@@ -226,15 +282,32 @@ class ChildProcess:
 
     def _heard(self, word: list[Any]) -> None:
         kind, *rest = word
-        if kind == Word.READY:
-            self.is_loaded = True
-            if self.stage is Stage.STARTING:
-                self.stage = Stage.READY
-            self._owner.ready(self, tuple(rest[0]))
+        self.is_late = False
+        if kind == Word.STARTED:
+            self._has_started(rest[0])
+        elif kind == Word.READY:
+            self._is_ready(tuple(rest[0]), Declarations.from_row(rest[1]))
         elif kind == Word.BROKEN:
             self.fault = str(rest[0])
         else:
             self._owner.heard(self, Word(kind), rest)
+
+    def _is_ready(self, queues: tuple[str, ...], declarations: Declarations) -> None:
+        self.is_loaded = True
+        self.groups = self._plan.groups(declarations, self.number)
+        self.ledger.group_by(self.groups)
+        if self.stage is Stage.STARTING:
+            self.stage = Stage.READY
+        self._owner.ready(self, queues, declarations)
+
+    def _has_started(self, number: int) -> None:
+        if not self._confirming.started(number) and self.stage is Stage.READY:
+            log.warning("%s began jobs that were given back by then; it is replaced", self)
+            self.replace(Ending.HAND_BACK)
+
+    def _late(self, jobs: Sequence[Assignment]) -> None:
+        self.is_late = True
+        self._owner.late(self, jobs)
 
     def _line_lost(self, error: Exception | None) -> None:
         self._line = None
@@ -261,6 +334,7 @@ class ChildProcess:
     def _end(self) -> None:
         if self.stage is Stage.GONE:
             return
+        self._confirming.stop()
         self.kill()  # what its jobs started has lost its purpose
         self.stage = Stage.GONE
         if self._process is not None:
@@ -282,55 +356,11 @@ class ChildProcess:
             return f"killed by signal {-code}"
 
 
-def _parts(jobs: Sequence[Assignment]) -> list[list[Assignment]]:
-    """`jobs` cut so that no frame gets much larger than a batch may be."""
-    parts: list[list[Assignment]] = [[]]
-    size = 0
-    for job in jobs:
-        if size > BATCH_BYTES_MAX:
-            parts.append([])
-            size = 0
-        parts[-1].append(job)
-        size += len(job.payload) + len(job.checkpoint or b"")
-    return parts
-
-
-class _Exit(asyncio.SubprocessProtocol):
-    """Says that the process has exited."""
-
-    def __init__(self, exited: Callable[[], None]) -> None:
-        self._exited = exited
-
-    def process_exited(self) -> None:
-        self._exited()
-
-
-class _Line(asyncio.Protocol):
-    """The node's end of the line: frames to words."""
-
-    def __init__(
-        self, heard: Callable[[list[Any]], None], lost: Callable[[Exception | None], None]
-    ) -> None:
-        self._heard = heard
-        self._lost = lost
-        self._decoder = FrameDecoder(limits.FRAME_BYTES_MAX)
-        self._transport: asyncio.BaseTransport | None = None
-        self._fault: Exception | None = None
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = transport
-
-    def data_received(self, data: bytes) -> None:
-        if self._fault is not None:
-            return
-        try:
-            for word in self._decoder.feed(data):
-                self._heard(word)  # type: ignore[arg-type]
-        except (RemoteWireError, TypeError, ValueError, LookupError) as error:
-            # User code in the child can write what it likes; it must not take the node along.
-            self._fault = error
-            if self._transport is not None:
-                self._transport.close()
-
-    def connection_lost(self, _: Exception | None) -> None:
-        self._lost(self._fault)
+async def until_gone(children: Sequence[ChildProcess], seconds: float) -> None:
+    """Wait until these are gone, at most so long."""
+    try:
+        async with asyncio.timeout(seconds):
+            for child in list(children):
+                await child.is_gone.wait()
+    except TimeoutError:
+        return  # the caller looks at what is left

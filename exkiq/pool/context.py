@@ -11,6 +11,7 @@ from exkiq.errors import JobTooLarge
 from exkiq.machine import limits
 from exkiq.pool.assignment import Assignment
 from exkiq.wire.codec import decode_value, encode_value
+from exkiq.wire.messages import PROGRESS_BYTES_MAX
 
 
 class Port(Protocol):
@@ -20,6 +21,8 @@ class Port(Protocol):
     def is_stopping(self) -> bool: ...
 
     def save(self, job: Assignment, checkpoint: bytes) -> None: ...
+
+    def tell(self, job: Assignment, progress: bytes) -> None: ...
 
     def note(self, job: Assignment, text: str) -> None:
         """A warning for the node's log."""
@@ -31,11 +34,12 @@ class JobContext:
     Units: attempt counts from 1; enqueued_at is wall time in milliseconds.
     """
 
-    __slots__ = ("_job", "_port")
+    __slots__ = ("_is_stopped", "_job", "_port")
 
     def __init__(self, job: Assignment, port: Port) -> None:
         self._job = job
         self._port = port
+        self._is_stopped = False
 
     @property
     def id(self) -> str:
@@ -78,8 +82,12 @@ class JobContext:
 
     @property
     def is_stopping(self) -> bool:
-        """True once the node drains: a good moment to save and to end."""
-        return self._port.is_stopping
+        """True once the node drains or the job is cancelled: a good moment to save and to end."""
+        return self._is_stopped or self._port.is_stopping
+
+    def stop(self) -> None:
+        """From here on `is_stopping` is true, whatever the node does."""
+        self._is_stopped = True
 
     def save_checkpoint(self, value: object) -> None:
         """Keep `value` for the next start of this job, should this one not end.
@@ -94,6 +102,19 @@ class JobContext:
             )
         self._port.save(self._job, checkpoint)
 
+    def progress(self, value: object) -> None:
+        """Show `value` as how far this job is, to whoever asks; it is forgotten when the job ends.
+
+        Units:  at most one is sent every 100 ms; the last one always is.
+        Errors: SerializationError; JobTooLarge over 4 KiB.
+        """
+        said = encode_value(value)
+        if len(said) > PROGRESS_BYTES_MAX:
+            raise JobTooLarge(
+                f"a progress of {len(said)} bytes, the limit is {PROGRESS_BYTES_MAX}: say less"
+            )
+        self._port.tell(self._job, said)
+
 
 _current: ContextVar[JobContext | None] = ContextVar("exkiq_job", default=None)
 
@@ -101,6 +122,18 @@ _current: ContextVar[JobContext | None] = ContextVar("exkiq_job", default=None)
 def current_job() -> JobContext | None:
     """The job that the calling code belongs to, None outside of one."""
     return _current.get()
+
+
+def progress(value: object) -> None:
+    """Show how far the job that runs here is: a number, or anything that can be encoded.
+
+    Units:  at most one is sent every 100 ms; the last one always is.
+    Errors: RuntimeError outside of a job; SerializationError; JobTooLarge over 4 KiB.
+    """
+    context = _current.get()
+    if context is None:
+        raise RuntimeError("exkiq.progress: no job runs here")
+    context.progress(value)
 
 
 def enter(context: JobContext) -> None:

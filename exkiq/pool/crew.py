@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from exkiq.clock import Clock
+from exkiq.declarations import Declarations
 from exkiq.errors import ConfigError
 from exkiq.pool.assignment import Assignment
-from exkiq.pool.children import ChildPlan, ChildProcess, Ending, Stage
+from exkiq.pool.children import ChildPlan, ChildProcess, Ending, Stage, until_gone
 from exkiq.pool.placing import Placing
 from exkiq.pool.settling import Settling
 from exkiq.pool.words import Word
@@ -47,6 +48,7 @@ class Crew:
         clock: Clock,
     ) -> None:
         self.queues: tuple[str, ...] = ()
+        self.declarations = Declarations()
         self.children: list[ChildProcess] = []
         self.is_keeping = True
         self._plan = plan
@@ -57,10 +59,6 @@ class Crew:
         self._clock = clock
         self._tasks = Tasks()
         self._started: asyncio.Future[None] | None = None
-
-    @property
-    def busy(self) -> list[ChildProcess]:
-        return [child for child in self.children if child.ledger.running]
 
     async def start(self) -> None:
         """Return when all children are ready. Errors: ConfigError; then none is left."""
@@ -86,20 +84,11 @@ class Crew:
         self.is_keeping = False
         for child in self.children:
             child.leave()
-        await self.until_gone(self.children, seconds)
+        await until_gone(self.children, seconds)
         for child in self.children:
             child.kill()
-        await self.until_gone(self.children, seconds=1.0)
+        await until_gone(self.children, seconds=1.0)
         await self._tasks.stop()
-
-    async def until_gone(self, children: list[ChildProcess], seconds: float) -> None:
-        """Wait until these are gone, at most so long."""
-        try:
-            async with asyncio.timeout(seconds):
-                for child in list(children):
-                    await child.is_gone.wait()
-        except TimeoutError:
-            return  # the caller looks at what is left
 
     async def _keep(self, number: int) -> None:
         """One place, filled again and again."""
@@ -132,9 +121,16 @@ class Crew:
 
     # --- as the owner of children
 
-    def ready(self, child: ChildProcess, queues: tuple[str, ...]) -> None:
+    def ready(
+        self, child: ChildProcess, queues: tuple[str, ...], declarations: Declarations
+    ) -> None:
         log.info("%s is ready", child)
-        self.queues = queues
+        self.queues, self.declarations = queues, declarations
+        self._placing.group_by(declarations.pools)
+        try:
+            declarations.check_slots(self._processes * self._plan.concurrency)
+        except ConfigError as error:
+            self._could_not_start(str(error))
         waiting = self._started
         ready = sum(other.stage is Stage.READY for other in self.children)
         if waiting is not None and not waiting.done() and ready == self._processes:
@@ -143,6 +139,10 @@ class Crew:
 
     def heard(self, child: ChildProcess, word: Word, rest: list[Any]) -> None:
         self._settling.heard(child, word, rest)
+        self._changed()
+
+    def late(self, child: ChildProcess, jobs: Sequence[Assignment]) -> None:
+        self._settling.late(child, jobs)
         self._changed()
 
     def overdue(self, child: ChildProcess, job: Assignment) -> None:

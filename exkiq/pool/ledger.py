@@ -3,22 +3,49 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from exkiq.pool.assignment import Assignment
+from exkiq.pool.groups import COMMON
 
 
 class Ledger:
-    """The jobs of one child, from the order to start until their outcome."""
+    """The jobs of one child, from the order to start until their outcome.
 
-    __slots__ = ("_checkpoints", "_deadlines", "begun_at", "begun_total", "running")
+    `stopping` are those of them that were cancelled; `awaiting` those that want to know when
+    their success is in the log.
+    """
+
+    __slots__ = (
+        "_checkpoints",
+        "_deadlines",
+        "_taken",
+        "awaiting",
+        "begun_at",
+        "begun_total",
+        "running",
+        "stopping",
+    )
 
     def __init__(self) -> None:
         self.running: dict[str, Assignment] = {}
         self.begun_total = 0
         self.begun_at: dict[str, float] = {}
+        self.stopping: set[str] = set()
+        self.awaiting: set[str] = set()
+        self._taken: dict[str, int] = {}  # queue of a pool -> slots, while there are pools
         self._checkpoints: dict[str, bytes] = {}
         self._deadlines: dict[str, asyncio.TimerHandle] = {}
+
+    def group_by(self, queues: Mapping[str, int]) -> None:
+        """These queues have slots of their own; nothing runs yet."""
+        self._taken = dict.fromkeys((queue for queue in queues if queue != COMMON), 0)
+
+    def taken(self, group: str) -> int:
+        """How many slots of the group are in use."""
+        if group == COMMON:
+            return len(self.running) - sum(self._taken.values())
+        return self._taken.get(group, 0)
 
     def begin(
         self, job: Assignment, at: float, deadline: asyncio.TimerHandle | None = None
@@ -29,6 +56,8 @@ class Ledger:
         self.begun_total += 1
         if deadline is not None:
             self._deadlines[job.id] = deadline
+        if self._taken and job.queue in self._taken:
+            self._taken[job.queue] += 1
 
     def find(self, job_id: object, fence: object) -> Assignment | None:
         """The running job, if it is this very start of it."""
@@ -37,12 +66,16 @@ class Ledger:
 
     def end(self, job_id: str) -> None:
         """The job has an outcome; a second one finds nothing."""
-        del self.running[job_id]
+        job = self.running.pop(job_id)
         del self.begun_at[job_id]
         if self._checkpoints:
             self._checkpoints.pop(job_id, None)
         if self._deadlines and (deadline := self._deadlines.pop(job_id, None)) is not None:
             deadline.cancel()
+        if self._taken and job.queue in self._taken:
+            self._taken[job.queue] -= 1
+        if self.stopping:
+            self.stopping.discard(job_id)
 
     def end_all(self, ids: Sequence[str], fences: Sequence[int]) -> list[int]:
         """End these jobs; returns the positions of those that ran."""
@@ -63,5 +96,7 @@ class Ledger:
             deadline.cancel()
         self.running.clear()
         self.begun_at.clear()
+        self.stopping.clear()
+        self._taken = dict.fromkeys(self._taken, 0)
         self._checkpoints.clear()
         self._deadlines.clear()

@@ -21,12 +21,12 @@ def load(modules: Sequence[str], loader: str, cwd: str) -> App:
     load_app = _function(loader)
     try:
         app: App = load_app(tuple(modules))
-        queues = app.queues
+        has_tasks = bool(app.queues or getattr(app, "has_tasks", False))
     except ConfigError:
         raise
     except BaseException as error:  # user code runs at import; all of it is told
         raise ConfigError(_why(error, modules, cwd)) from error
-    if not queues:
+    if not has_tasks:
         raise ConfigError(f"{_names(modules)} defines no worker and no task")
     return app
 

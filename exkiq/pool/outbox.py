@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections import deque
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from exkiq.pool.words import BATCH_BYTES_MAX, Word
+from exkiq.pool.words import BATCH_BYTES_MAX, IN_ORDER, Word
 from exkiq.wire.frames import encode_frame
 
 
@@ -39,6 +40,10 @@ class Outbox:
             self._is_woken = True
             self._loop.call_soon_threadsafe(self.flush)
 
+    def note(self, text: str, job_id: str = "", level: int = logging.WARNING) -> None:
+        """A line for the node's log, from any thread."""
+        self.put_threadsafe(Word.NOTES, [job_id, text, level])
+
     def flush(self) -> None:
         """Send what there is."""
         # Before the rows are taken: one that is added from here on wakes the loop again.
@@ -48,8 +53,8 @@ class Outbox:
         while rows:
             word, row = rows.popleft()
             words.setdefault(word, []).append(row)
-        # In the order of their numbers: see `Word`.
-        frames = [frame for word in sorted(words) for frame in _frames(word, words[word])]
+        in_order = words if len(words) == 1 else [word for word in IN_ORDER if word in words]
+        frames = [frame for word in in_order for frame in _frames(word, words[word])]
         if frames:
             self._send(b"".join(frames))
 

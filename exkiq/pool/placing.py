@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 
 from exkiq.pool.assignment import Assignment
 from exkiq.pool.children import ChildProcess, Stage
+from exkiq.pool.groups import COMMON
 
 # Jobs remembered for having been in a child when it died with several of them.
 SUSPECTS_MAX = 10_000
@@ -19,13 +20,14 @@ SUSPECT_LOST = 2
 class Placing:
     """Finds a child for each job.
 
-    1. the child with the most free slots;
+    1. the child with the most free slots of its group, among those that can run its task;
     2. a suspect, one of several jobs whose child died, gets a child to itself, so that the next
        death names it. It waits until one child is empty; the others go on meanwhile.
     """
 
     def __init__(self) -> None:
         self._children: Sequence[ChildProcess] = ()
+        self._pools: tuple[str, ...] = ()  # queues that have slots of their own
         self._suspects: OrderedDict[str, None] = OrderedDict()
         self._held: deque[Assignment] = deque()
         self._lone: ChildProcess | None = None  # takes no other jobs
@@ -37,10 +39,27 @@ class Placing:
         if self._lone not in children:
             self._lone = None
 
+    def group_by(self, pools: Iterable[str]) -> None:
+        """These queues have slots of their own."""
+        self._pools = tuple(pools)
+
     @property
     def free(self) -> int:
         """Jobs that could start now."""
         return sum(child.free for child in self._children if child is not self._lone)
+
+    def free_in(self, group: str) -> int:
+        """Jobs that could start now in that group of slots."""
+        return sum(child.free_in(group) for child in self._children if child is not self._lone)
+
+    @property
+    def unable(self) -> set[str]:
+        """Tasks that no child can run now: none of all, or none of those that have room."""
+        ready = [child for child in self._children if child.stage is Stage.READY]
+        if not any(child.unable for child in ready):
+            return set()
+        roomy = [child for child in ready if child.free] or ready
+        return set.intersection(*(set(child.unable) for child in roomy))
 
     def suspect(self, jobs: Iterable[Assignment]) -> None:
         """These shared a child that died."""
@@ -52,13 +71,17 @@ class Placing:
     def start(self, jobs: Sequence[Assignment]) -> list[Assignment]:
         """Start these jobs, or hold suspects; returns those there is no slot for."""
         batches: dict[int, list[Assignment]] = {}
-        free = {child.number: child.free for child in self._children if child is not self._lone}
+        common = self._room(COMMON)
+        rooms = {queue: self._room(queue) for queue in self._pools}
+        unable = {child.number: child.unable for child in self._children if child.unable}
         left_over = []
         for job in jobs:
             if job.lost >= SUSPECT_LOST or job.id in self._suspects:
                 self._held.append(job)
                 continue
-            number = max(free, key=free.__getitem__, default=None)
+            free = rooms.get(job.queue, common) if rooms else common
+            able = free if not unable else _able(free, unable, job.task)
+            number = max(able, key=able.__getitem__, default=None)
             if number is None or free[number] <= 0:
                 left_over.append(job)
                 continue
@@ -69,6 +92,11 @@ class Placing:
                 child.begin(batches[child.number])
         self.start_held()
         return left_over
+
+    def _room(self, group: str) -> dict[int, int]:
+        """Free slots of the group by the number of the child."""
+        children = [child for child in self._children if child is not self._lone]
+        return {child.number: child.free_in(group) for child in children}
 
     def start_held(self) -> None:
         """Give the next suspect a child of its own if one is empty by now."""
@@ -91,3 +119,15 @@ class Placing:
         jobs = list(self._held)
         self._held.clear()
         return jobs
+
+    def stop_job(self, job_id: str, fence: int) -> list[Assignment]:
+        """The job, if it still waits for a child of its own; it waits no more."""
+        found = [job for job in self._held if job.id == job_id and job.fence == fence]
+        for job in found:
+            self._held.remove(job)
+        return found
+
+
+def _able(free: dict[int, int], unable: dict[int, frozenset[str]], task: str) -> dict[int, int]:
+    """Of these, the children that can run the task."""
+    return {number: room for number, room in free.items() if task not in unable.get(number, ())}

@@ -32,6 +32,8 @@ class Report:
     Shapes: done, columns; failed, rows for FAIL; returned, (id, fence, checkpoint) to hand back
             uncounted; lost, (id, fence) to hand back as lost; checkpoints, (id, fence, value).
             A job is in one of the first four at most; its checkpoints count before that.
+            progress, (id, fence, value), the last of each; awaiting, ids of `done` for which
+            `Pool.committed` is to be called.
     """
 
     done: Done = field(default_factory=Done)
@@ -39,10 +41,13 @@ class Report:
     returned: list[tuple[str, int, bytes | None]] = field(default_factory=list)
     lost: list[tuple[str, int]] = field(default_factory=list)
     checkpoints: list[tuple[str, int, bytes]] = field(default_factory=list)
+    progress: list[tuple[str, int, bytes]] = field(default_factory=list)
+    awaiting: set[str] = field(default_factory=set)
 
     @property
     def is_empty(self) -> bool:
-        return not (self.done.ids or self.failed or self.returned or self.lost or self.checkpoints)
+        ended = self.done.ids or self.failed or self.returned or self.lost
+        return not (ended or self.checkpoints or self.progress)
 
 
 class Reporter:

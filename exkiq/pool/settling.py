@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import logging
+from collections.abc import Callable, Sequence
 from typing import Any, cast
 
 from exkiq.failure_modes import check_decision, decide_by_default
 from exkiq.pool.assignment import Assignment, chance_of
 from exkiq.pool.children import ChildProcess, Ending
 from exkiq.pool.error_text import cut_message, cut_traceback
-from exkiq.pool.report import FailedRow, Reporter
+from exkiq.pool.report import FailedRow, Report, Reporter
 from exkiq.pool.words import Word
 from exkiq.telemetry import log
+from exkiq.wire.messages import UNABLE_MAX
 
 REASON_CHARS_MAX = 300
 
@@ -20,12 +22,14 @@ class Settling:
     """Settles jobs: each has one outcome, the first that comes.
 
     1. what a child says counts only for jobs that run in it, by id and fence;
-    2. a failed attempt is one WARNING, with `exkiq_job` and `exkiq_crash_reason`;
+    2. a failed attempt is one WARNING, with `exkiq_job` and `exkiq_crash_reason`; that of a job
+       which was cancelled an INFO;
     3. a death with one job in the child is that job's failure, decided by the default rule
        since there is no user code here; with several the culprit is unknown and all are lost.
     """
 
     def __init__(self, reporter: Reporter) -> None:
+        self.awaiting: dict[str, ChildProcess] = {}  # who is to be told of a commit
         self._reporter = reporter
         self._handlers: dict[Word, Callable[[ChildProcess, list[Any]], None]] = {
             Word.CHECKPOINTS: self._checkpoints,
@@ -35,6 +39,9 @@ class Settling:
             Word.NOTES: self._notes,
             Word.OVERDUE: self._overdue,
             Word.CANCELLED: self._cancelled,
+            Word.PROGRESS: self._progress,
+            Word.ABILITY: self._ability,
+            Word.AWAITING: self._awaiting,
         }
 
     def heard(self, child: ChildProcess, word: Word, rest: list[Any]) -> None:
@@ -49,7 +56,10 @@ class Settling:
     def _done(self, child: ChildProcess, rest: list[Any]) -> None:
         ids, fences, values, run_ms = _columns(rest)
         valid = child.ledger.end_all(ids, fences)
-        done = self._reporter.open().done
+        report = self._reporter.open()
+        done = report.done
+        if child.ledger.awaiting:
+            self._await(child, report, ids)
         if len(valid) == len(ids):
             done.ids += ids
             done.fences += fences
@@ -62,12 +72,17 @@ class Settling:
             done.values.append(values[i])
             done.run_ms.append(run_ms[i])
 
+    def _await(self, child: ChildProcess, report: Report, ids: list[str]) -> None:
+        found = child.ledger.awaiting.intersection(ids)
+        child.ledger.awaiting -= found
+        report.awaiting |= found
+        self.awaiting.update(dict.fromkeys(found, child))
+
     def _failed(self, child: ChildProcess, rest: list[Any]) -> None:
         for row in map(_failed_row, rest[0]):
             job = child.ledger.find(row[0], row[1])
             if job is not None:
-                child.ledger.end(job.id)
-                self._fail(job, row)
+                self._fail(child, job, row)
 
     def _returned(self, child: ChildProcess, rest: list[Any]) -> None:
         for job_id, fence in rest[0]:
@@ -76,8 +91,26 @@ class Settling:
                 self._hand_back(child, job)
 
     def _notes(self, child: ChildProcess, rest: list[Any]) -> None:
-        for job_id, text in rest[0]:
-            log.warning("job %s in %s: %s", job_id, child, text, extra={"exkiq_job": job_id})
+        for job_id, text, level in rest[0]:
+            subject = f"job {job_id} in {child}: " if job_id else f"{child}: "
+            log.log(int(level), "%s%s", subject, text, extra={"exkiq_job": job_id})
+
+    def _progress(self, child: ChildProcess, rest: list[Any]) -> None:
+        for job_id, fence, value in rest[0]:
+            if isinstance(value, bytes) and child.ledger.find(job_id, fence) is not None:
+                self._reporter.open().progress.append((job_id, fence, value))
+
+    def _ability(self, child: ChildProcess, rest: list[Any]) -> None:
+        tasks, withheld = rest[0][-1]
+        if not all(isinstance(task, str) for task in tasks):
+            raise TypeError("tasks that are no names")
+        child.unable = frozenset(tasks[:UNABLE_MAX])
+        child.withheld = {str(group): int(count) for group, count in withheld.items()}
+
+    def _awaiting(self, child: ChildProcess, rest: list[Any]) -> None:
+        for job_id, fence in rest[0]:
+            if child.ledger.find(job_id, fence) is not None:
+                child.ledger.awaiting.add(job_id)
 
     def _overdue(self, child: ChildProcess, rest: list[Any]) -> None:
         for row in rest[0]:
@@ -96,34 +129,52 @@ class Settling:
         """The job is over its timeout, and its child did nothing about it."""
         text = f"ran longer than its timeout of {job.timeout_ms} ms, and blocked its child"
         row = _row(job, "JobTimeout", text, child.run_ms(job))
-        child.ledger.end(job.id)
-        self._fail(job, row)
+        self._fail(child, job, row)
+
+    def late(self, child: ChildProcess, jobs: Sequence[Assignment]) -> None:
+        """The child has not begun these in time."""
+        held = [job for job in jobs if child.ledger.find(job.id, job.fence) is not None]
+        if held:
+            text = "%s has not begun %d jobs in time: they go back to the front of their queues"
+            log.warning(text, child, len(held))
+        for job in held:
+            self._hand_back(child, job)
 
     def died(self, child: ChildProcess) -> list[Assignment]:
         """Settle what still ran in a child that is gone; returns the jobs under suspicion."""
+        self.awaiting = {key: other for key, other in self.awaiting.items() if other is not child}
+        stopped = [child.ledger.running[job_id] for job_id in child.ledger.stopping]
+        for job in stopped:
+            row = _row(job, "JobCancelled", "cancelled while it ran", child.run_ms(job))
+            self._fail(child, job, row)
         jobs = list(child.ledger.running.values())
         if child.ending is not Ending.CRASH:
             for job in jobs:
                 self._hand_back(child, job)
             return []
-        log.warning("%s died (%s) with %d jobs in it", child, child.exit_reason, len(jobs))
+        level = logging.INFO if stopped and not jobs else logging.WARNING
+        log.log(level, "%s died (%s) with %d jobs in it", child, child.exit_reason, len(jobs))
         reason = f"the child process that ran it died: {child.exit_reason}"
         if len(jobs) == 1:
-            self._fail(jobs[0], _row(jobs[0], "ChildDied", reason, child.run_ms(jobs[0])))
+            self._fail(child, jobs[0], _row(jobs[0], "ChildDied", reason, child.run_ms(jobs[0])))
             jobs = []
         child.ledger.clear()
         for job in jobs:
             self._lose(job, reason)
         return jobs
 
-    def _fail(self, job: Assignment, row: FailedRow) -> None:
+    def _fail(self, child: ChildProcess, job: Assignment, row: FailedRow) -> None:
         error_type, message, _ = cast("list[str]", row[3])
         reason = f"{error_type}: {message}"[:REASON_CHARS_MAX]
-        _warn("failed", job, reason, _in_words(row[2]))
+        if job.id in child.ledger.stopping:
+            _tell(logging.INFO, "was cancelled", job, reason, "it is over")
+        else:
+            _tell(logging.WARNING, "failed", job, reason, _in_words(row[2]))
+        child.ledger.end(job.id)
         self._reporter.open().failed.append(row)
 
     def _lose(self, job: Assignment, reason: str) -> None:
-        _warn("was lost", job, f"ChildDied: {reason}", "back to its queue")
+        _tell(logging.WARNING, "was lost", job, f"ChildDied: {reason}", "back to its queue")
         self._reporter.open().lost.append((job.id, job.fence))
 
     def _hand_back(self, child: ChildProcess, job: Assignment) -> None:
@@ -167,10 +218,10 @@ def _row(job: Assignment, error_type: str, message: str, run_ms: int) -> FailedR
     return [job.id, job.fence, decision, [error_type, message, ""], run_ms]
 
 
-def _warn(what: str, job: Assignment, reason: str, then: str) -> None:
+def _tell(level: int, what: str, job: Assignment, reason: str, then: str) -> None:
     extra = {"exkiq_job": job.id, "exkiq_crash_reason": reason}
     text = "job %s (%s) %s in attempt %d: %s; %s"
-    log.warning(text, job.id, job.task, what, job.attempt, reason, then, extra=extra)
+    log.log(level, text, job.id, job.task, what, job.attempt, reason, then, extra=extra)
 
 
 def _in_words(decision: Any) -> str:

@@ -15,16 +15,22 @@ BATCH_BYTES_MAX = 4 * 1024 * 1024
 class Order(IntEnum):
     """From the node to its child."""
 
-    START = 1  # [START, [assignment, ...]]
+    START = 1  # [START, number, start_by_ms, [assignment, ...]]: monotonic; not to begin later
     STOPPING = 2  # [STOPPING]: from now on `is_stopping` is true in every job
-    CANCEL = 3  # [CANCEL]: hand back the async jobs, and say CANCELLED when they are out
+    # [CANCEL] or [CANCEL, queues]: hand back the async jobs, or those of the queues; say CANCELLED
+    # when none is left that could still be saved
+    CANCEL = 3
     END = 4  # [END]: leave
+    STOP_JOB = 5  # [STOP_JOB, id, fence]: it was cancelled
+    COMMITTED = 6  # [COMMITTED, [id, ...]]: their success is in the log
+    # [SAVE] or [SAVE, queues]: ask `on_shutdown` of each job that has one; it is then handed back
+    SAVE = 7
 
 
 class Word(IntEnum):
-    """From a child to its node. A batch says them in this order."""
+    """From a child to its node."""
 
-    READY = 1  # [READY, [queue, ...]]
+    READY = 1  # [READY, [queue, ...], declarations]
     BROKEN = 2  # [BROKEN, text]: APP cannot be loaded
     CHECKPOINTS = 3  # [CHECKPOINTS, [[id, fence, value], ...]]
     DONE = 4  # [DONE, ids, fences, values, run_ms]
@@ -33,3 +39,23 @@ class Word(IntEnum):
     NOTES = 7  # [NOTES, [[id, text], ...]]: to be logged by the node
     OVERDUE = 8  # [OVERDUE, [failed row, ...]]: the job's thread cannot be stopped, replace me
     CANCELLED = 9  # [CANCELLED, []]
+    STARTED = 10  # [STARTED, number]: what that START brought has begun
+    PROGRESS = 11  # [PROGRESS, [[id, fence, value], ...]]: the last of each
+    ABILITY = 12  # [ABILITY, [task, ...], withheld]: what I cannot run now, slots to leave empty
+    AWAITING = 13  # [AWAITING, [[id, fence], ...]]: say COMMITTED once their success is in the log
+
+
+# A batch says its words in this order: a checkpoint counts before its job's end, and a job that
+# comes back is not sent here again at once.
+IN_ORDER = (
+    Word.ABILITY,
+    Word.CHECKPOINTS,
+    Word.PROGRESS,
+    Word.AWAITING,
+    Word.DONE,
+    Word.FAILED,
+    Word.RETURNED,
+    Word.NOTES,
+    Word.OVERDUE,
+    Word.CANCELLED,
+)

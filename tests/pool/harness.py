@@ -49,6 +49,8 @@ class Box:
         self.lost: list[str] = []
         self.checkpoints: list[tuple[str, Any]] = []
         self.ends: list[str] = []
+        self.progress: list[tuple[str, Any]] = []
+        self.awaiting: list[str] = []
         self._news = asyncio.Event()
 
     def __call__(self, report: Report) -> None:
@@ -65,6 +67,8 @@ class Box:
         self.returned |= {row[0]: row[2] for row in report.returned}
         self.lost += [row[0] for row in report.lost]
         self.checkpoints += [(row[0], decode_value(row[2])) for row in report.checkpoints]
+        self.progress += [(row[0], decode_value(row[2])) for row in report.progress]
+        self.awaiting += sorted(report.awaiting)
         self.ends += done.ids + [str(row[0]) for row in report.failed]
         self.ends += [row[0] for row in report.returned] + [row[0] for row in report.lost]
         self._news.set()
@@ -96,6 +100,7 @@ def make_pool(
     loader: str = LOADER,
     sys_path: Sequence[str] = (ROOT,),
     cwd: str = ROOT,
+    claim_timeout: float = 1.0,
 ) -> Pool:
     return Pool(
         app=app,
@@ -106,6 +111,7 @@ def make_pool(
         clock=SystemClock(),
         sys_path=sys_path,
         cwd=cwd,
+        claim_timeout=claim_timeout,
     )
 
 

@@ -23,11 +23,19 @@ class TestTask:
     decide_it: Callable[[int, int, BaseException], Any] | None = None
     before: Callable[..., Any] | None = None
     after: Callable[..., Any] | None = None
+    initialise: Callable[[Any, str], Any] | None = None
+    failed_init: Callable[..., Any] | None = None
+    on_shutdown: Callable[..., Any] | None = None
+    success_mode: Callable[[str], Any] | None = None
+    retry_ms: int = 5_000
 
     def run(self, instance: Any, args: list[Any], kwargs: dict[str, Any]) -> Any:
         if instance is not None:
             return self.run_it(instance, *args, **kwargs)
         return self.run_it(*args, **kwargs)
+
+    def init_retry_ms(self, queue: str) -> int:
+        return self.retry_ms
 
     def decide(self, attempt: int, retries: int, error: BaseException) -> Any:
         if self.decide_it is not None:

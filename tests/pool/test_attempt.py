@@ -12,15 +12,16 @@ from exkiq.clock import ManualClock
 from exkiq.errors import JobTooLarge, SerializationError
 from exkiq.machine import limits
 from exkiq.pool import Assignment, JobContext, current_job, entered
+from exkiq.pool.ability import Ability
 from exkiq.pool.assignment import chance_of
 from exkiq.pool.attempt import Attempt, Outcome, Stop, run_in_thread, run_on_loop
 from exkiq.pool.error_text import cut_message, cut_traceback, error_row
-from exkiq.pool.executors import ThreadExecutor
 from exkiq.pool.outbox import Outbox
+from exkiq.pool.threads import ThreadExecutor
 from exkiq.pool.words import Word
-from exkiq.pool.work import Slot, Work
+from exkiq.pool.work import Catalog, Slot, Work
 from tests.pool.harness import job, until
-from tests.pool.pool_loader import TestTask
+from tests.pool.pool_loader import TestApp, TestTask
 
 
 class FakePort:
@@ -34,6 +35,12 @@ class FakePort:
 
     def note(self, job: Assignment, text: str) -> None:
         self.notes.append((job.id, text))
+
+    def tell(self, job: Assignment, progress: bytes) -> None:
+        raise AssertionError("nobody says how far it is")
+
+    def succeeded(self, job: Assignment, mode: object, value: object, run_ms: int) -> None:
+        raise AssertionError("there is no mode")
 
 
 def attempt_of(task: TestTask, clock: ManualClock | None = None, **changes: Any) -> Attempt:
@@ -71,7 +78,8 @@ def test_nothing_leaks_from_one_job_into_the_next() -> None:
 
     with asyncio.Runner() as runner:
         outbox = Outbox(runner.get_loop(), lambda frames: None)
-        executor = ThreadExecutor(runner.get_loop(), outbox)
+        ability = Ability(runner.get_loop(), outbox, Catalog(TestApp((), {})))
+        executor = ThreadExecutor(runner.get_loop(), outbox, ability, ManualClock(), slots_max=1)
 
         async def main() -> None:
             for _ in range(3):
@@ -153,10 +161,12 @@ def test_a_failing_make_leaves_no_instance_and_calls_no_hook() -> None:
         raise ConnectionError("no server")
 
     task = TestTask("t", lambda: 5, make=make, after=lambda *given: seen.append(given))
-    word, row = Context().run(run_in_thread, attempt_of(task), slot, no_bridge)
+    attempt = attempt_of(task)
+    word, row = Context().run(run_in_thread, attempt, slot, no_bridge)
 
-    assert word is Word.FAILED
-    assert row[3][0] == "ConnectionError"
+    assert (word, row) == (Word.RETURNED, ["a", 97])
+    assert attempt.misfit is not None
+    assert isinstance(attempt.misfit.error, ConnectionError)
     assert (seen, slot.instances) == ([], {})
 
 

@@ -30,10 +30,15 @@ class PaperChild:
         self.ledger = Ledger()
         self.exit_reason = "exit code 1"
         self.begun: list[str] = []
+        self.unable: frozenset[str] = frozenset()
 
     @property
     def free(self) -> int:
         return SLOTS - len(self.ledger.running) if self.stage is Stage.READY else 0
+
+    def free_in(self, group: str) -> int:
+        assert group == ""
+        return self.free
 
     def begin(self, jobs: list[Assignment]) -> None:
         for given in jobs:
@@ -121,6 +126,12 @@ def test_checkpoints_of_ended_jobs_are_dropped_and_the_last_one_is_handed_back()
         (Word.FAILED, [[["a", 5]]]),
         (Word.RETURNED, [7]),
         (Word.OVERDUE, [[["a", 5, ["failed"], "E", 1]]]),
+        (Word.PROGRESS, [[["a", 5]]]),
+        (Word.ABILITY, [[[["t"]]]]),
+        (Word.ABILITY, [[[[7], {}]]]),
+        (Word.ABILITY, [[[["t"], {"": "many"}]]]),
+        (Word.AWAITING, [["a"]]),
+        (Word.NOTES, [[["a", "text", "loud"]]]),
     ],
 )
 def test_nonsense_settles_nothing(word: Word, rest: list[Any]) -> None:
@@ -134,6 +145,27 @@ def test_nonsense_settles_nothing(word: Word, rest: list[Any]) -> None:
 
     assert settled(child, say).is_empty
     assert "a" in child.ledger.running
+
+
+def test_progress_and_the_wish_to_know_of_the_commit_count_while_the_job_runs() -> None:
+    """A job of an earlier start would speak for this one; or nobody would tell it."""
+    child = PaperChild(1)
+    child.begin([job("a", "t", fence=5), job("b", "t", fence=6)])
+
+    def say(settling: Settling) -> None:
+        rows = [["a", 5, b"\x01"], ["a", 4, b"\x09"], ["a", 5, b"\x02"], ["z", 1, b"\x09"]]
+        settling.heard(cast(ChildProcess, child), Word.PROGRESS, [rows])
+        settling.heard(cast(ChildProcess, child), Word.AWAITING, [[["a", 5], ["b", 5]]])
+        done = [["a", "b"], [5, 6], [None, None], [1, 2]]
+        settling.heard(cast(ChildProcess, child), Word.DONE, done)
+        assert list(settling.awaiting) == ["a"]
+        settling.died(cast(ChildProcess, child))
+        assert settling.awaiting == {}
+
+    report = settled(child, say)
+
+    assert report.progress == [("a", 5, b"\x01"), ("a", 5, b"\x02")]
+    assert report.awaiting == {"a"}
 
 
 def test_a_death_with_one_job_is_its_failure_and_with_several_nobodys() -> None:
@@ -243,6 +275,21 @@ def test_a_job_that_was_lost_once_with_its_node_runs_among_others() -> None:
     placing_of(children).start(jobs("a", "b", lost=1))
 
     assert children[0].begun == ["a", "b"]
+
+
+def test_a_job_goes_to_a_child_that_can_run_it() -> None:
+    """It would come back from the other one, again and again."""
+    children = paper(1, 2)
+    children[0].unable = frozenset({"t"})
+    placing = placing_of(children)
+
+    left_over = placing.start([*jobs(*"abcde"), job("x", "other")])
+
+    assert [child.begun for child in children] == [["x"], list("abcd")]
+    assert [job.id for job in left_over] == ["e"]
+    assert placing.unable == {"t"}, "the one that can has no room"
+    children[1].end("a")
+    assert placing.unable == set()
 
 
 def test_when_the_suspects_child_goes_another_one_is_emptied() -> None:
