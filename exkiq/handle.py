@@ -7,7 +7,8 @@ from collections.abc import Iterable, Sequence
 from typing import Any, Generic, ParamSpec, Unpack
 
 from exkiq import client
-from exkiq.errors import SerializationError
+from exkiq.asked import Asked, Place
+from exkiq.errors import SerializationError, UnsupportedOperation
 from exkiq.inline import Inline
 from exkiq.job import Job
 from exkiq.machine import Spec
@@ -42,12 +43,29 @@ class Handle(Generic[P]):
         self._spec: Spec | None = None
 
     def __repr__(self) -> str:
-        return f"<Handle {self.runnable.name} queue={self._options.queue}>"
+        return f"<Handle {self.runnable.name} queue={self.place or self.queue}>"
+
+    @property
+    def spec(self) -> Spec:
+        """What all its jobs share. Errors: SerializationError for a task no node can find."""
+        return self._spec or self._make_spec()
 
     @property
     def queue(self) -> str:
-        """The queue its jobs go to."""
-        return self._options.queue
+        """The name of the queue its jobs go to."""
+        queue = self._options.queue
+        return queue if isinstance(queue, str) else queue.name
+
+    @property
+    def place(self) -> Place | None:
+        """That queue, if it is not one of the log."""
+        queue = self._options.queue
+        return None if isinstance(queue, str) else queue
+
+    @property
+    def _client(self) -> Asked:
+        place = self.place
+        return client.default() if place is None else place.client()
 
     def set(self, **changes: Unpack[CallOptions]) -> Handle[P]:
         """A handle with other options; this one stays as it is.
@@ -65,11 +83,11 @@ class Handle(Generic[P]):
         Errors: SerializationError naming the argument, NoNodeError, NoQuorum, JobAlreadyExists;
                 EnqueueTimeout when the outcome is unknown.
         """
-        return client.default().enqueue(self._order(args, kwargs))
+        return self._client.enqueue(self._order(args, kwargs))
 
     async def aperform_async(self, *args: P.args, **kwargs: P.kwargs) -> Job:
         """As `perform_async`, without blocking the loop."""
-        return await client.default().aenqueue(self._order(args, kwargs))
+        return await self._client.aenqueue(self._order(args, kwargs))
 
     def perform_in(self, *args: Any, **kwargs: Any) -> Job:
         """Enqueue a job for later: `perform_in(..., minutes=10)`, or a timedelta first.
@@ -77,20 +95,20 @@ class Handle(Generic[P]):
         Units:  weeks, days, hours, minutes, seconds, milliseconds; several are summed.
         Errors: TypeError without a unit, ValueError when negative; else as `perform_async`.
         """
-        return client.default().enqueue(self._order_in(args, kwargs))
+        return self._client.enqueue(self._order_in(args, kwargs))
 
     async def aperform_in(self, *args: Any, **kwargs: Any) -> Job:
         """As `perform_in`, without blocking the loop."""
-        return await client.default().aenqueue(self._order_in(args, kwargs))
+        return await self._client.aenqueue(self._order_in(args, kwargs))
 
     def perform_at(self, when: datetime.datetime, *args: P.args, **kwargs: P.kwargs) -> Job:
         """Enqueue a job for a moment, an aware datetime; one in the past runs now."""
-        return client.default().enqueue(self._order(args, kwargs, run_at_ms=check_moment(when)))
+        return self._client.enqueue(self._order(args, kwargs, run_at_ms=check_moment(when)))
 
     async def aperform_at(self, when: datetime.datetime, *args: P.args, **kwargs: P.kwargs) -> Job:
         """As `perform_at`, without blocking the loop."""
         order = self._order(args, kwargs, run_at_ms=check_moment(when))
-        return await client.default().aenqueue(order)
+        return await self._client.aenqueue(order)
 
     def perform_bulk(self, items: Iterable[Sequence[Any]]) -> list[Job]:
         """Enqueue a job for each list of positional arguments; the jobs come in that order.
@@ -100,11 +118,11 @@ class Handle(Generic[P]):
         Errors: as `perform_async`; ValueError for a handle with an id. EnqueueTimeout has
                 in `.job` the list of those jobs that may be missing.
         """
-        return client.default().enqueue_all(self._orders(items))
+        return self._client.enqueue_all(self._orders(items))
 
     async def aperform_bulk(self, items: Iterable[Sequence[Any]]) -> list[Job]:
         """As `perform_bulk`, without blocking the loop."""
-        return await client.default().aenqueue_all(self._orders(items))
+        return await self._client.aenqueue_all(self._orders(items))
 
     def call(self, *args: Any, timeout: float | None = 5.0, **kwargs: Any) -> Any:
         """Enqueue a job, wait for it and return its value.
@@ -113,14 +131,14 @@ class Handle(Generic[P]):
         Errors: JobFailed, JobCancelled; TimeoutError with `.job`, which goes on; else as
                 `perform_async`.
         """
-        wait = client.default().countdown(check_wait(timeout))
-        job = client.default().enqueue(self._order(args, kwargs))
+        wait = self._client.countdown(check_wait(timeout))
+        job = self._client.enqueue(self._order(args, kwargs))
         return job.result(wait())
 
     async def acall(self, *args: Any, timeout: float | None = 5.0, **kwargs: Any) -> Any:
         """As `call`, without blocking the loop."""
-        wait = client.default().countdown(check_wait(timeout))
-        job = await client.default().aenqueue(self._order(args, kwargs))
+        wait = self._client.countdown(check_wait(timeout))
+        job = await self._client.aenqueue(self._order(args, kwargs))
         return await job.aresult(wait())
 
     def perform_inline(self, *args: P.args, **kwargs: P.kwargs) -> Any:
@@ -150,7 +168,7 @@ class Handle(Generic[P]):
         wish = self._wish
         return Order(
             self._spec or self._make_spec(),
-            wish.id or client.default().next_id(),
+            wish.id or self._client.next_id(),
             self._encode(args, kwargs),
             wish.delay_ms if delay_ms is None else delay_ms,
             run_at_ms,
@@ -177,15 +195,28 @@ class Handle(Generic[P]):
             raise type(error)(f"perform_bulk: item {number}: {error}") from error
 
     def _make_spec(self) -> Spec:
-        self.runnable.check_path()
         options = self._options
-        self._spec = Spec(
-            self.runnable.name,
-            options.queue,
+        spec = Spec(
+            self._task_name(),
+            self.queue,
             options.priority,
             options.retries,
             options.result_ttl_ms,
             options.max_lost,
             options.timeout_ms,
+            options.isolation == "process",
         )
-        return self._spec
+        if self.place is None:  # else the name is good for as long as its jobs are
+            self._spec = spec
+        return spec
+
+    def _task_name(self) -> str:
+        place = self.place
+        if place is not None:
+            if self._options.isolation == "process" and place.node is None:
+                raise UnsupportedOperation(
+                    f"{place!r} runs its jobs in this process: isolation='process' is for nodes"
+                )
+            return place.task_name(self.runnable)
+        self.runnable.check_path()
+        return self.runnable.name

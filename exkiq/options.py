@@ -15,8 +15,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypedDict, TypeVar
 
+from exkiq.asked import Place
+from exkiq.config.plugins import load_plugin
 from exkiq.failure_modes import FailureMode
 from exkiq.machine import limits
+from exkiq.success_modes import SuccessMode
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
@@ -28,25 +31,32 @@ Seconds = float | datetime.timedelta
 # The wait before the next run, a rule (failures, error) -> wait, or the whole rule.
 Backoff = Seconds | Callable[[int, BaseException], Seconds | None] | FailureMode
 
+# Where a job runs: in a thread or on the loop of a child that others use too, or in one of its
+# own.
+ISOLATIONS = ("thread", "process")
+
 UNITS = ("weeks", "days", "hours", "minutes", "seconds", "milliseconds")
 
 
 class ClassOptions(TypedDict, total=False):
     """The keywords of a class statement and of `@task`."""
 
-    queue: str
+    queue: str | Place
     retries: int
     result_ttl: Seconds
     max_lost: int
     timeout: Seconds | None
     priority: int
     backoff: Backoff | None
+    isolation: str
+    init_retry_seconds: Seconds
+    success_mode: object
 
 
 class CallOptions(TypedDict, total=False):
     """The keywords of `set()`."""
 
-    queue: str
+    queue: str | Place
     retries: int
     priority: int
     delay: Seconds
@@ -58,15 +68,23 @@ class CallOptions(TypedDict, total=False):
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """Of a class or function. Times in milliseconds; a timeout of 0 is none."""
+    """Of a class or function. Times in milliseconds; a timeout of 0 is none.
 
-    queue: str = "default"
+    `has_own_rule` where retries or backoff were written, which a failure mode of the queue sets
+    aside.
+    """
+
+    queue: str | Place = "default"
     retries: int = 5
     result_ttl_ms: int = 600_000
     max_lost: int = 3
     timeout_ms: int = 0
     priority: int = 0
     backoff: Backoff | None = None
+    isolation: str = "thread"
+    init_retry_ms: int = 5_000
+    success_mode: SuccessMode | None = None
+    has_own_rule: bool = False
 
     def given(self, owner: str, changes: Mapping[str, Any]) -> Options:
         """These with the changes; TypeError for an unknown keyword, ValueError for a bad value."""
@@ -75,7 +93,13 @@ class Options:
 
     def replaced(self, changes: Mapping[str, Any]) -> Options:
         """These with the changes that are theirs; ValueError for a bad value."""
-        return _replaced(self, changes)
+        replaced = _replaced(self, changes)
+        mode, queue = replaced.backoff, replaced.queue
+        if isinstance(mode, FailureMode) and isinstance(queue, str) and mode.can_move_to(queue):
+            raise ValueError(f"backoff: {mode!r} would move a job to the queue it is in")
+        if "retries" not in changes and "backoff" not in changes:
+            return replaced
+        return dataclasses.replace(replaced, has_own_rule=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,10 +128,18 @@ def check_queue_name(value: object) -> str:
     if not isinstance(value, str) or not value.isprintable() or value != value.strip():
         raise ValueError(f"queue must be a printable name, not {value!r}")
     if value in limits.RESERVED_QUEUE_NAMES:
-        raise ValueError(f"queue must not be the name of a state, as {value!r} is")
+        raise ValueError(f"queue must not be the name of a state or count, as {value!r} is")
     if not 1 <= len(value.encode()) <= limits.QUEUE_NAME_BYTES_MAX:
         raise ValueError(f"queue must have 1 to {limits.QUEUE_NAME_BYTES_MAX} bytes, not {value!r}")
     return value
+
+
+def check_queue(value: object) -> str | Place:
+    """The value, if it is the name of a queue, or a queue of another kind; else ValueError."""
+    if isinstance(value, Place):
+        value.declare()
+        return value
+    return check_queue_name(value)
 
 
 def check_id(value: object) -> str:
@@ -216,6 +248,18 @@ def _backoff(value: object) -> object:
     return value
 
 
+def _isolation(value: object) -> str:
+    if value not in ISOLATIONS:
+        raise ValueError(f"isolation must be {' or '.join(map(repr, ISOLATIONS))}, not {value!r}")
+    return str(value)
+
+
+def _success_mode(value: object) -> SuccessMode | None:
+    if value is None:
+        return None
+    return load_plugin("success_mode", value, SuccessMode)  # type: ignore[type-abstract]
+
+
 def _is_unique(value: object) -> bool:
     if value not in (None, "error"):
         raise ValueError(f"unique must be 'error' or None, not {value!r}")
@@ -224,7 +268,7 @@ def _is_unique(value: object) -> bool:
 
 # option -> (the field it sets, the check that gives the field's value)
 _FIELDS: dict[str, tuple[str, Callable[[Any], Any]]] = {
-    "queue": ("queue", check_queue_name),
+    "queue": ("queue", check_queue),
     "retries": ("retries", lambda value: _check_int("retries", value, 0, limits.RETRIES_MAX)),
     "result_ttl": (
         "result_ttl_ms",
@@ -237,6 +281,12 @@ _FIELDS: dict[str, tuple[str, Callable[[Any], Any]]] = {
         lambda value: _check_int("priority", value, -limits.PRIORITY_MAX, limits.PRIORITY_MAX),
     ),
     "backoff": ("backoff", _backoff),
+    "isolation": ("isolation", _isolation),
+    "init_retry_seconds": (
+        "init_retry_ms",
+        lambda value: check_duration("init_retry_seconds", value, limits.TIMEOUT_MS_MAX),
+    ),
+    "success_mode": ("success_mode", _success_mode),
     "delay": ("delay_ms", lambda value: check_duration("delay", value)),
     "id": ("id", check_id),
     "unique": ("is_unique", _is_unique),

@@ -8,9 +8,13 @@ import inspect
 import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from types import MethodType, ModuleType
 from typing import Any, Concatenate, ParamSpec, Unpack, overload
 
+from exkiq.config.plugins import shown
+from exkiq.declarations import TASKS_MAX, Declarations
+from exkiq.declared import declared
 from exkiq.errors import ConfigError
 from exkiq.handle import Handle
 from exkiq.options import ClassOptions, Options
@@ -32,7 +36,7 @@ class Task(Handle[P]):
         if not inspect.isfunction(function):
             raise TypeError(f"@task belongs above a function, not {function!r}")
         options = Options().given(f"@task {function.__qualname__}", changes)
-        super().__init__(Runnable.of_function(function, self, options.backoff), options)
+        super().__init__(Runnable.of_function(function, self, options), options)
         functools.update_wrapper(self, function)
         self._function = function
         self._changes = changes
@@ -63,7 +67,7 @@ class Task(Handle[P]):
     def _handle_in(self, owner: Any) -> Handle[Any]:
         """A subclass enqueues under its own name, with its own options."""
         options = owner.exkiq_options.replaced(self._changes)
-        runnable = Runnable.of_method(owner, self._attribute, self._function, options.backoff)
+        runnable = Runnable.of_method(owner, self._attribute, self._function, options)
         return Handle(runnable, options)
 
 
@@ -96,7 +100,23 @@ class App:
     def __init__(self, modules: Sequence[ModuleType]) -> None:
         self._packages = {module.__name__.partition(".")[0] for module in modules}
         found = [handle for module in modules for handle in _handles_around(module)]
-        self.queues: tuple[str, ...] = tuple(dict.fromkeys(handle.queue for handle in found))
+        self._handles = list(dict.fromkeys(found))
+        of_log = [handle.queue for handle in found if handle.place is None]
+        self.queues: tuple[str, ...] = tuple(dict.fromkeys(of_log))
+
+    @property
+    def has_tasks(self) -> bool:
+        """Whether there is any, if only for local queues."""
+        return bool(self._handles)
+
+    @property
+    def declarations(self) -> Declarations:
+        """What its modules have and declared of their queues and pools, for the node."""
+        names = sorted(handle.runnable.name for handle in self._handles)
+        told = declared.told([*_set_aside(self._handles)])
+        places = (handle.place for handle in self._handles)
+        local = dict.fromkeys((place.name, place.node or "") for place in places if place)
+        return replace(told, tasks=tuple(names[:TASKS_MAX]), local_queues=tuple(local))
 
     def resolve(self, name: str) -> Runnable:
         """The task of that name. Errors: LookupError; what importing its module raises."""
@@ -162,6 +182,17 @@ def _handles_in(thing: object) -> Iterator[Handle[Any]]:
             method = inspect.getattr_static(thing, name)
             if isinstance(method, Task):
                 yield getattr(thing, name)
+
+
+def _set_aside(handles: Sequence[Handle[Any]]) -> Iterator[str]:
+    """A line for each whose own rule for what failed never counts."""
+    for handle in handles:
+        mode = None if handle.place is not None else declared.failure_mode(handle.queue)
+        if mode is not None and handle.runnable.options.has_own_rule:
+            yield (
+                f"queue {handle.queue!r} has the failure mode {shown(mode)}, which wins over"
+                f" retries and backoff of {handle.runnable.name}"
+            )
 
 
 def _is_worker(thing: object) -> bool:

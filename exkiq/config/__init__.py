@@ -1,6 +1,8 @@
 """What a node may be told, from where, and what is refused before anything starts.
 
     table     every setting once: its name, kind, default and sentence
+    plugins   parts that users replace: made, checked, and described for another process
+    queue_tables  what is said of one queue in place of what the APP declares
     kinds     how one value is read, and what is allowed
     settings  the checked values a node is built from
     load      precedence, the rules between settings, all faults at once

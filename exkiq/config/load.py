@@ -10,12 +10,13 @@ import difflib
 import os
 import tomllib
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from exkiq.config.addresses import is_loopback, is_unspecified, split_address
 from exkiq.config.certificates import FILES, load_given
+from exkiq.config.queue_tables import take_tables
 from exkiq.config.secret import fault_of, read_secret_file
 from exkiq.config.settings import (
     Settings,
@@ -81,7 +82,8 @@ def _load(given: Layer, environ: Mapping[str, str], config: str | Path | None) -
     path = config or environ.get(CONFIG_VARIABLE)
     file = _file_layer(Path(path).expanduser(), faults) if path else {}
     found = _first_found([given, _environment_layer(environ), file])
-    values = _read_all(found, faults)
+    tables = _take_tables(found, faults)
+    values = _read_all(found, faults) | {"queue_tables": tables}
     _overrule(found, values, faults, winner="memory", loser="data_dir")
     _overrule(found, values, faults, winner="secret", loser="secret_file")
     _read_secret(found, values, faults)
@@ -125,6 +127,16 @@ def _first_found(layers: Iterable[Layer]) -> dict[str, Found]:
         for name, (raw, source) in layer.items():
             found.setdefault(name, Found(raw, source, rank))
     return found
+
+
+def _take_tables(found: dict[str, Found], faults: list[str]) -> dict[str, Any]:
+    """What the queues' own tables say; in `found` their weights are left."""
+    given = found.get("queues")
+    if given is None:
+        return {}
+    weights, tables = take_tables(given.raw, given.source, faults)
+    found["queues"] = replace(given, raw=weights)
+    return tables
 
 
 def _read_all(found: Mapping[str, Found], faults: list[str]) -> dict[str, Any]:

@@ -8,6 +8,7 @@ import socket
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from exkiq.config.certificates import Certificates
 
@@ -27,6 +28,7 @@ class Settings:
     mdns: bool = True
     bootstrap_expect: int = 1
     queues: Mapping[str, int] = field(default_factory=dict)
+    queue_tables: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     processes: int = 1
     concurrency: int = 10
     secret: bytes | None = field(default=None, repr=False)
@@ -34,6 +36,7 @@ class Settings:
     tls: Certificates | None = field(default=None, repr=False)
     drain_timeout: float = 10.0
     node_timeout: float = 2.0
+    claim_timeout: float = 1.0
     replace_after: float = 300.0
     join_wait: float = 3.0
     leave_on_stop: bool = False

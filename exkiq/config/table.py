@@ -147,7 +147,8 @@ SETTINGS: tuple[Setting, ...] = (
         "queues",
         Weights(),
         {},
-        "Queues this node serves, each with its share of the work.",
+        "Queues this node serves, each with its share of the work; in a file also with a table of "
+        "its own.",
         default_text="those the modules declare, and default",
         example="{ emails = 3, default = 1 }",
         metavar="NAME:WEIGHT,...",
@@ -233,6 +234,14 @@ SETTINGS: tuple[Setting, ...] = (
         Seconds(0.5, 300),
         2.0,
         "Seconds of silence after which a node counts as lost and its jobs go to others.",
+        metavar="SECONDS",
+    ),
+    Setting(
+        "claim_timeout",
+        Seconds(0.1, 60),
+        1.0,
+        "Seconds in which a child process must begin a job it was given; else the job goes back "
+        "to the front of its queue, neither failed nor lost.",
         metavar="SECONDS",
     ),
     Setting(

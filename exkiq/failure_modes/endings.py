@@ -58,3 +58,6 @@ class Move(FailureMode):
         if job.queue == self.queue:
             raise ValueError(f"Move({self.queue!r}) would move the job to the queue it is in")
         return ["move", self.queue]
+
+    def can_move_to(self, queue: str) -> bool:
+        return queue == self.queue

@@ -37,3 +37,7 @@ class FailureMode(ABC):
         Units:  failures counts from 1, this one included; chance is in [0, 1).
         Errors: whatever is raised puts the job into the failed set with both errors.
         """
+
+    def can_move_to(self, queue: str) -> bool:  # noqa: ARG002 - most modes move nothing
+        """Whether it may move a job there, which is refused for the queue that it is given to."""
+        return False

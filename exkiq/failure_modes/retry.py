@@ -49,6 +49,9 @@ class Retry(FailureMode):
             return ["failed"]
         return self.finally_.decide(job, error, max(1, failures - self.times), chance)
 
+    def can_move_to(self, queue: str) -> bool:
+        return self.finally_ is not None and self.finally_.can_move_to(queue)
+
     def _delay(self, job: FailedJob, error: BaseException, failures: int) -> float | None:
         return self.delay if self.fun is None else self.fun(job, error, failures)
 

@@ -19,10 +19,23 @@ HEAD = """\
 """
 
 
+TAIL = """\
+# A queue may have a table of its own, at the end of the file. What it says comes before what the
+# modules declare, and the node then serves the queues that are named here. Parts are given as
+# "package.module:Class", or as a table with their arguments.
+# [queues.emails]
+# weight = 3
+# paused = false
+# dispatcher = "exkiq.dispatchers:LRUNode"
+# failure_mode = { use = "exkiq.failure_modes:Retry", args = { times = 3, delay = 10 } }
+# success_mode = "exkiq.success_modes:Log"
+"""
+
+
 def example_file() -> str:
     """The whole file."""
     settings = [setting for setting in SETTINGS if Place.FILE in setting.places]
-    return "\n".join([HEAD, *(_entry(setting) for setting in settings)])
+    return "\n".join([HEAD, *(_entry(setting) for setting in settings), TAIL])
 
 
 def _entry(setting: Setting) -> str:

@@ -34,6 +34,7 @@ SAMPLES = {
     "insecure": ("1", "true", True),
     "drain_timeout": ("0.5", "0.5", 0.5),
     "node_timeout": ("3", "3", 3.0),
+    "claim_timeout": ("2", "2", 2.0),
     "replace_after": ("60", "60", 60.0),
     "join_wait": ("0", "0", 0.0),
     "leave_on_stop": ("on", "true", True),
@@ -81,8 +82,8 @@ def test_flags_before_environment_before_file(name, tmp_path):
         "name": "z", "cluster": "z", "bind": "127.0.0.1:9", "interfaces": ["127.0.0.9"],
         "peers": ["z:9"], "mdns": True, "bootstrap_expect": "2", "queues": "z:9",
         "processes": "9", "concurrency": "9", "insecure": False, "drain_timeout": "9",
-        "node_timeout": "9", "replace_after": "9", "join_wait": "9", "leave_on_stop": False,
-        "log_level": "ERROR",
+        "node_timeout": "9", "claim_timeout": "9", "replace_after": "9", "join_wait": "9",
+        "leave_on_stop": False, "log_level": "ERROR",
     }[name]  # fmt: skip
     winner = getattr(from_command_line({name: other}, environ, file), name)
     assert winner == getattr(from_command_line({name: other}, {}), name) != value
