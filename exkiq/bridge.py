@@ -4,6 +4,8 @@
     Inbox        calls for a loop from other threads, many of them for one wake-up
     ThreadWaiter what a blocking call waits on
     LoopWaiter   what an awaiting call waits on, in its own loop
+    Gathering    many answers for one waiter
+    ThreadStream, LoopStream   what comes one after another, for a blocking and an awaiting reader
 
 A waiter is resolved once, on the background loop, with a value or an error.
 """
@@ -13,11 +15,12 @@ from __future__ import annotations
 import _thread
 import asyncio
 import os
+import queue
 import threading
 import weakref
 from collections import deque
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from exkiq.telemetry import log
 
@@ -170,3 +173,90 @@ class LoopWaiter:
             self.future.set_result(value)
         else:
             self.future.set_exception(error)
+
+
+class Gathering:
+    """Many answers, awaited by one waiter: it gets their list, with errors where errors came.
+
+    Only used on the background loop, so it needs no lock.
+    """
+
+    def __init__(self, count: int, waiter: Waiter) -> None:
+        self._answers: list[Any] = [None] * count
+        self._left = count
+        self._waiter = waiter
+        self.slots = [Slot(self, position) for position in range(count)]
+
+    def settle(self, position: int, answer: Any) -> None:
+        """This one is there; the last one resolves the waiter."""
+        self._answers[position] = answer
+        self._left -= 1
+        if not self._left:
+            self._waiter.resolve(self._answers, None)
+
+
+class Slot:
+    """The waiter of one of many answers."""
+
+    __slots__ = ("_gathering", "_position")
+
+    def __init__(self, gathering: Gathering, position: int) -> None:
+        self._gathering = gathering
+        self._position = position
+
+    def resolve(self, value: Any, error: Exception | None) -> None:
+        self._gathering.settle(self._position, value if error is None else error)
+
+
+class Item(NamedTuple):
+    """What a stream carries: a value, or an error, and whether it is the last."""
+
+    value: Any
+    error: Exception | None
+    is_last: bool
+
+
+class ThreadStream:
+    """For a thread that waits for each item."""
+
+    __slots__ = ("_items",)
+
+    def __init__(self) -> None:
+        self._items: queue.SimpleQueue[Item] = queue.SimpleQueue()
+
+    def push(self, value: Any) -> None:
+        self._items.put(Item(value, None, is_last=False))
+
+    def resolve(self, value: Any, error: Exception | None) -> None:
+        self._items.put(Item(value, error, is_last=True))
+
+    def next(self) -> Item:
+        """The next item, whenever it comes."""
+        return self._items.get()
+
+
+class LoopStream:
+    """For a loop that awaits each item."""
+
+    __slots__ = ("_inbox", "_items")
+
+    def __init__(self) -> None:
+        loop = asyncio.get_running_loop()
+        self._inbox = _inboxes.get(loop) or _inboxes.setdefault(loop, Inbox(loop))
+        self._items: asyncio.Queue[Item] = asyncio.Queue()
+
+    def push(self, value: Any) -> None:
+        self._post(Item(value, None, is_last=False))
+
+    def resolve(self, value: Any, error: Exception | None) -> None:
+        self._post(Item(value, error, is_last=True))
+
+    def _post(self, item: Item) -> None:
+        try:
+            self._inbox.post(self._items.put_nowait, item)
+        except RuntimeError:
+            log.debug("a step came after the caller's event loop was closed")
+
+    async def next(self) -> Item:
+        """The next item, whenever it comes."""
+        return await self._items.get()

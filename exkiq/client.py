@@ -12,28 +12,30 @@ import os
 import random
 import threading
 from collections.abc import Callable, Sequence
-from typing import Any, TypeVar
+from typing import Unpack
 
+from exkiq.asked import Place
+from exkiq.asking import Asking
 from exkiq.bridge import LoopWaiter, ThreadWaiter, Waiter, background
 from exkiq.clock import Clock, SystemClock
 from exkiq.config.certificates import TlsFiles
 from exkiq.connection import Connection
+from exkiq.declared import QueueOptions, declared
 from exkiq.errors import EnqueueTimeout, NotRunning
-from exkiq.job import Job, QueueHandle
+from exkiq.job import Job
 from exkiq.machine import commands
 from exkiq.orders import Enqueue, Group, Ids, Order, in_groups
+from exkiq.queue_handle import QueueHandle
 from exkiq.rendezvous import runtime_folder, sockets
-from exkiq.requests import CATCH_UP_SECONDS, Proposal, Read, Request, ResultWait, StatsAfter, ask
+from exkiq.requests import CATCH_UP_SECONDS, Proposal, Read, StatsAfter
 from exkiq.seeker import Dial, Seeker, dialler, given_certificates, given_places, given_secret
 from exkiq.wire.hello import Hello
-
-R = TypeVar("R", bound=Request)
 
 # A share in [0, 1), for waits that should differ between processes.
 chance: Callable[[], float] = random.Random().random  # noqa: S311 - only spreads waits
 
 
-class Client:
+class Client(Asking):
     """Asks the nodes of one cluster; no member of it.
 
     Safe in threads, and in a child made by fork, which opens a link of its own.
@@ -94,7 +96,8 @@ class Client:
     def stats(self, *, consistent: bool = False) -> dict[str, int]:
         """Counts of the whole cluster, flat: what waits in each queue, and one for each state.
 
-        Shapes: as a node has applied them, moments behind; `consistent`: by the leader.
+        Shapes: as a node has applied them, moments behind; `consistent`: by the leader. Of those
+                that wait, no node can run `unknown_task`.
         Errors: NoNodeError; NoQuorum for `consistent` without a leader.
         """
         told: dict[str, int] = self._wait(self._stats_request, consistent)
@@ -167,117 +170,15 @@ class Client:
         return Proposal(op, waiter, self._deadline(), about, is_enqueue=True)
 
     def _enqueued(self, order: Order) -> Job:
-        return Job(order.id, self, self._clock.monotonic() + CATCH_UP_SECONDS)
+        return self.made(order.id)
 
-    # ---- anything ------------------------------------------------------------------------------
-
-    def propose(self, op: bytes, about: str = "operation", timeout: float | None = None) -> Any:
-        """Have an operation of `exkiq.machine.commands` done; its outcome.
-
-        Errors: those of the operation; Unavailable; OutcomeUnknown.
-        """
-        return self._wait(self._proposal, op, about, timeout)
-
-    async def apropose(
-        self, op: bytes, about: str = "operation", timeout: float | None = None
-    ) -> Any:
-        """As `propose`, without blocking the loop."""
-        return await self._await(self._proposal, op, about, timeout)
-
-    def request(
-        self,
-        verb: str,
-        *args: Any,
-        timeout: float | None = None,
-        about: str = "",
-        expected_until: float = 0.0,
-    ) -> Any:
-        """Ask a node anything of the client protocol.
-
-        Shapes: what reads is asked of another node when one does not answer; the rest is sent
-                once. `about` is named in errors. Until `expected_until`, on the client's clock,
-                a node that does not know the job yet is asked again.
-        Errors: those of the verb; NoNodeError; OutcomeUnknown for what is sent once.
-        """
-        return self._wait(self._read, verb, args, timeout, about or verb, expected_until)
-
-    async def arequest(
-        self,
-        verb: str,
-        *args: Any,
-        timeout: float | None = None,
-        about: str = "",
-        expected_until: float = 0.0,
-    ) -> Any:
-        """As `request`, without blocking the loop."""
-        return await self._await(self._read, verb, args, timeout, about or verb, expected_until)
-
-    def wait_result(self, job_id: str, timeout: float | None, expected_until: float) -> Any:
-        """The answer to `result`; ["pending"] after `timeout`."""
-        return self._wait(self._result_wait, job_id, timeout, expected_until)
-
-    async def await_result(self, job_id: str, timeout: float | None, expected_until: float) -> Any:
-        """As `wait_result`, without blocking the loop."""
-        return await self._await(self._result_wait, job_id, timeout, expected_until)
+    def made(self, job_id: str) -> Job:
+        """The handle of a job that an operation from here has made; every node will know it."""
+        return Job(job_id, self, self._clock.monotonic() + CATCH_UP_SECONDS)
 
     def next_pid(self) -> bytes:
         """12 bytes that no operation of any process had."""
         return self._pid_start + next(self._pid_counter).to_bytes(6, "big")
-
-    def countdown(self, timeout: float | None) -> Callable[[], float | None]:
-        """What is left of `timeout` whenever it is called."""
-        if timeout is None:
-            return lambda: None
-        end = self._clock.monotonic() + timeout
-        return lambda: max(0.0, end - self._clock.monotonic())
-
-    def _proposal(self, op: bytes, about: str, timeout: float | None, waiter: Waiter) -> Proposal:
-        return Proposal(op, waiter, self._deadline(timeout), about)
-
-    def _read(
-        self,
-        verb: str,
-        args: Sequence[Any],
-        timeout: float | None,
-        about: str,
-        expected_until: float,
-        waiter: Waiter,
-    ) -> Request:
-        return ask(verb, args, waiter, self._deadline(timeout), about, expected_until)
-
-    def _result_wait(
-        self, job_id: str, timeout: float | None, expected_until: float, waiter: Waiter
-    ) -> ResultWait:
-        now = self._clock.monotonic()
-        until = float("inf") if timeout is None else now + timeout
-        return ResultWait(job_id, until, waiter, now, expected_until=expected_until)
-
-    def _deadline(self, timeout: float | None = None) -> float:
-        return self._clock.monotonic() + (self.enqueue_timeout if timeout is None else timeout)
-
-    # ---- waiting -------------------------------------------------------------------------------
-
-    def _wait(self, make: Callable[..., R], *args: Any) -> Any:
-        waiter = ThreadWaiter()
-        connection = self._connected()
-        request = make(*args, waiter)
-        connection.post(connection.ask, request)
-        try:
-            return waiter.wait()
-        finally:
-            if not request.is_over:  # Ctrl-C
-                connection.post(connection.forget, request)
-
-    async def _await(self, make: Callable[..., R], *args: Any) -> Any:
-        waiter = LoopWaiter()
-        connection = self._connected()
-        request = make(*args, waiter)
-        connection.post(connection.ask, request)
-        try:
-            return await waiter.future
-        finally:
-            if not request.is_over:  # the caller was cancelled
-                connection.post(connection.forget, request)
 
     # ---- the connection ------------------------------------------------------------------------
 
@@ -386,11 +287,33 @@ def job(job_id: str) -> Job:
     return default().job(job_id)
 
 
-def queue(name: str) -> QueueHandle:
-    """The handle of a queue by its name."""
-    return default().queue(name)
+def queue(name: str | Place, **options: Unpack[QueueOptions]) -> QueueHandle:
+    """The handle of a queue by its name; with options it is declared too.
+
+        exkiq.queue("emails", weight=3, failure_mode=Retry(times=3))
+
+    A declaration stands in a module of the APP: what it says holds on the nodes that load it.
+    Options: backend, dispatcher, failure_mode, success_mode, each an instance, a class,
+    (class, arguments) or "package.module:Class"; weight, the share of a node's work; paused,
+    which counts only when the queue first comes into being.
+
+    Errors: TypeError for an unknown option, ValueError for a bad value, naming it, and
+            UnsupportedOperation for a backend that nodes cannot keep; AlreadyStarted for a
+            second declaration that says something else. What is refused leaves no trace.
+    """
+    if isinstance(name, Place):
+        return name.handle(options)
+    handle = default().queue(name)
+    if options:
+        declared.queue(handle.name, options)
+    return handle
 
 
 def stats(*, consistent: bool = False) -> dict[str, int]:
     """Counts of the whole cluster, flat; see `Client.stats`."""
     return default().stats(consistent=consistent)
+
+
+async def astats(*, consistent: bool = False) -> dict[str, int]:
+    """As `stats`, without blocking the loop."""
+    return await default().astats(consistent=consistent)

@@ -9,16 +9,16 @@ import asyncio
 import itertools
 import math
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from exkiq import errors
 from exkiq.bridge import Inbox
 from exkiq.clock import Clock
 from exkiq.errors import (
     ClusterMismatch,
     ExkiqError,
+    NoQueueError,
     NoSuchJob,
     NotRunning,
     OutcomeUnknown,
@@ -27,7 +27,7 @@ from exkiq.errors import (
 from exkiq.links import Link
 from exkiq.machine.limits import MIB
 from exkiq.orders import Enqueue, Gatherer
-from exkiq.requests import PAUSE_SECONDS, Request, ResultWait
+from exkiq.requests import PAUSE_SECONDS, Request, ResultWait, Watch, named_error
 from exkiq.seeker import Seeker
 from exkiq.service import Tasks
 
@@ -113,10 +113,28 @@ class Connection:
         self._look_by(request.deadline)
         self._send_waiting()
 
+    def ask_all(self, requests: Iterable[Request]) -> None:
+        """See them to their ends."""
+        for request in requests:
+            self.ask(request)
+
     def forget(self, request: Request) -> None:
         """Its caller has gone."""
-        if not request.is_over:
-            self._settle(request)
+        if request.is_over:
+            return
+        if isinstance(request, Watch):
+            self._unwatch(request)
+        self._settle(request)
+
+    def forget_all(self, requests: Iterable[Request]) -> None:
+        """Their caller has gone, or has all answers."""
+        for request in requests:
+            self.forget(request)
+
+    def _unwatch(self, request: Watch) -> None:
+        """Tell the node that nobody watches any more; its answer to that is of no interest."""
+        for rid in request.rids:
+            self._flights[rid].link.send([next(self._rids), "unwatch", rid])
 
     async def close(self) -> None:
         """Hang up. Who still waits is told so; may be called twice."""
@@ -155,6 +173,9 @@ class Connection:
     def _send(self, link: Link, request: Request) -> None:
         now = self._clock.monotonic()
         rid = next(self._rids)
+        if isinstance(request, Watch):
+            self._unwatch(request)  # of two nodes each would tell every step
+            self._land_all(request)
         if not request.sendings:
             self._bytes_under_way += request.size
         request.sendings += 1
@@ -177,6 +198,12 @@ class Connection:
         self._owed[flight.link] -= 1
         self._polls -= isinstance(flight.request, ResultWait)
         return flight
+
+    def _land_all(self, request: Request) -> None:
+        for rid in list(request.rids):
+            flight = self._land(rid)
+            if flight is not None:
+                self._close_if_idle(flight.link)
 
     def _park(self, request: ResultWait) -> None:
         """Polls wait for their turn, and never in the way of what is quickly done."""
@@ -208,15 +235,26 @@ class Connection:
         if message[0] == 0:
             self._seeker.learn(message[2])
             return
+        if message[1] == 2:
+            self._on_push(message[0], message[2])
+            return
         flight = self._land(message[0])
         if flight is None:
             return  # answered by another node meanwhile, or given up
         if message[1] == 0:
             self._on_answer(flight.request, message[2])
         else:
-            self._on_error(flight.request, link, _error(message[2], message[3]))
+            self._on_error(flight.request, link, named_error(message[2], message[3]))
         self._close_if_idle(link)
         self._send_waiting()
+
+    def _on_push(self, rid: int, told: Any) -> None:
+        flight = self._flights.get(rid)
+        if flight is None or not isinstance(flight.request, Watch):
+            return
+        now = self._clock.monotonic()
+        flight.silent_at = now + flight.request.patience(now)
+        flight.request.pushed(told, now)
 
     def _on_answer(self, request: Request, value: Any) -> None:
         if request.is_final(value, self._clock.monotonic()):
@@ -227,7 +265,7 @@ class Connection:
     def _on_error(self, request: Request, link: Link, error: ExkiqError) -> None:
         if isinstance(error, NoSuchJob) and request.is_expected(self._clock.monotonic()):
             self._again_in(PAUSE_SECONDS, request)
-        elif not request.is_repeatable:
+        elif not request.is_repeatable or isinstance(error, NoQueueError):
             self._finish(request, None, error)
         elif isinstance(error, OutcomeUnknown):
             request.is_doubtful = True
@@ -255,10 +293,7 @@ class Connection:
     def _settle(self, request: Request) -> None:
         request.is_over = True
         self._live.pop(request, None)
-        for rid in list(request.rids):
-            flight = self._land(rid)
-            if flight is not None:
-                self._close_if_idle(flight.link)
+        self._land_all(request)
         if request.sendings:
             self._bytes_under_way -= request.size
             self._send_waiting()
@@ -363,11 +398,3 @@ class Connection:
         flight.silent_at = math.inf  # an answer may still come; if not, the deadline does
         self._turn_from(flight.link)
         self._again(flight.request)
-
-
-def _error(kind: str, text: str) -> ExkiqError:
-    """The error that a node named; one we do not know is told as it came."""
-    found = getattr(errors, kind, None)
-    if isinstance(found, type) and issubclass(found, ExkiqError) and found is not errors.JobFailed:
-        return found(text)
-    return ExkiqError(f"{kind}: {text}")

@@ -3,6 +3,7 @@
     Read         one question, one answer, from any node
     Errand       something for the one node that is asked; never sent twice
     ResultWait   asks again until the job has ended or its time is over
+    Watch        is told every step until the job has ended
     Proposal     one operation for the log, the same bytes however often they are sent
     StatsAfter   counts, asked through the log
 
@@ -12,14 +13,25 @@ None of them touches a link; `exkiq.connection` carries them.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
 
+from exkiq import errors
 from exkiq.bridge import Waiter
-from exkiq.errors import EnqueueTimeout, NoNodeError, NoQuorum, OutcomeUnknown, Unavailable
+from exkiq.errors import (
+    EnqueueTimeout,
+    ExkiqError,
+    NoNodeError,
+    NoQuorum,
+    OutcomeUnknown,
+    Unavailable,
+)
 
 # What any node may be asked, and again if need be.
-READ_VERBS = frozenset(("job", "jobs", "ping", "queues", "stats", "status"))
+READ_VERBS = frozenset(("job", "jobs", "ping", "progress", "queues", "stats", "status"))
+
+# The answer where a job has not ended in time.
+PENDING = ["pending"]
 
 # Other nodes apply what one acknowledged within this time: an election and some more.
 CATCH_UP_SECONDS = 3.0
@@ -31,6 +43,9 @@ DOUBLINGS_MAX = 4
 
 # A node holds a question for a result that long at most, so that a dead one is noticed.
 POLL_SECONDS = 5.0
+
+# A node says that often that it still watches, when nothing else is to be said.
+BEAT_SECONDS = 5.0
 
 # What a wait for a result may take beyond its own timeout to reach a node.
 GRACE_SECONDS = 2.0
@@ -174,7 +189,7 @@ def ask(  # noqa: PLR0913, RUF100 (the parameters of both)
 
 
 class ResultWait(Request):
-    """Waits for the end of a job; ends with ["pending"] when `until` comes first."""
+    """Waits for the end of a job; ends with PENDING when `until` comes first."""
 
     def __init__(
         self, job_id: str, until: float, waiter: Waiter, now: float, *, expected_until: float = 0.0
@@ -212,12 +227,67 @@ class ResultWait(Request):
         return now < self._expected_until
 
     def is_final(self, value: Any, now: float) -> bool:
-        return value != ["pending"] or now >= self._until
+        return value != PENDING or now >= self._until
 
     def expire(self, missing: str, now: float) -> tuple[Any, Exception | None]:
         if (self.sendings or self._is_parked) and now >= self._until:
-            return ["pending"], None
+            return PENDING, None
         return super().expire(missing, now)
+
+
+class Stream(Protocol):
+    """A waiter that is also told what comes before the end."""
+
+    def push(self, value: Any) -> None: ...
+    def resolve(self, value: Any, error: Exception | None) -> None: ...
+
+
+# Where a job stands: with the same values there was no step between two looks.
+PLACE = ("state", "fence", "attempt", "lost", "queue")
+
+
+class Watch(Request):
+    """Tells the steps of a job as a node pushes them, and ends with the last one.
+
+    Which step was told last is known here: whoever takes over from a node is asked for what
+    came after it, and what that one says of the present is passed on only where it is news.
+    """
+
+    def __init__(
+        self, job_id: str, stream: Stream, now: float, *, expected_until: float = 0.0
+    ) -> None:
+        super().__init__(stream, now + REACH_SECONDS, f"job {job_id}")
+        self._job_id = job_id
+        self._stream = stream
+        self._expected_until = expected_until
+        self._last: Mapping[str, Any] | None = None
+
+    def message(self, rid: int, now: float) -> list[Any]:
+        self.deadline = now + SILENT_SECONDS
+        seen = 0 if self._last is None else self._last["index"]
+        return [rid, "watch", self._job_id, seen]
+
+    def patience(self, now: float) -> float:  # noqa: ARG002
+        return BEAT_SECONDS + PATIENCE_SECONDS
+
+    def is_expected(self, now: float) -> bool:
+        return now < self._expected_until
+
+    def pushed(self, told: Mapping[str, Any] | None, now: float) -> None:
+        """A step, or None where the node only says that it is there."""
+        self.deadline = now + SILENT_SECONDS
+        if told is not None:
+            last, self._last = self._last, told
+            if last is None or not _is_known(last, told):
+                self._stream.push(told)
+
+
+def _is_known(last: Mapping[str, Any], told: Mapping[str, Any]) -> bool:
+    """Whether the present state says nothing that the last step did not."""
+    if not told["is_present"] or any(told[part] != last[part] for part in PLACE):
+        return False
+    # a step and the start that followed it may have come in the same entry of the log
+    return bool(told["name"] != "started" or last["name"] == "started")
 
 
 class Proposal(Request):
@@ -256,3 +326,11 @@ class StatsAfter(Proposal):
         if isinstance(error, OutcomeUnknown):
             error = NoQuorum(f"{self.about}: no leader with a majority behind it")
         return value, error
+
+
+def named_error(kind: str, text: str) -> ExkiqError:
+    """The error that a node named; one we do not know is told as it came."""
+    found = getattr(errors, kind, None)
+    if isinstance(found, type) and issubclass(found, ExkiqError) and found is not errors.JobFailed:
+        return found(text)
+    return ExkiqError(f"{kind}: {text}")

@@ -13,19 +13,24 @@ from functools import partial
 from typing import Any, Protocol, TypeAlias
 
 from exkiq.clock import Clock
-from exkiq.errors import ExkiqError, JobTooLarge, Unavailable, UnsupportedOperation
+from exkiq.errors import ExkiqError, JobTooLarge, Refused, Unavailable, UnsupportedOperation
 from exkiq.machine import Refused as Refusal
-from exkiq.machine import State, check_op, limits
+from exkiq.machine import check_op, limits
 from exkiq.machine.commands import CLIENT_OPS, Op, peek_code, peek_pid
 from exkiq.queues.protocol import House, Outcome, error_of
-from exkiq.queues.views import job_map, jobs_map, queues_map, stats_map
+from exkiq.queues.views import stats_map
 from exkiq.queues.waiters import Waiter, Waiters
+from exkiq.queues.watchers import Told, Watch, Watchers
+from exkiq.reads import Args, Reads, odd
 from exkiq.service import Tasks
 from exkiq.telemetry import log
 from exkiq.wire import Value
 
 REQUESTS_MAX = 10_000
 """Unanswered requests of one client: far more than a well-behaved one has; each is a kilobyte."""
+
+WATCHES_MAX = 1_000
+"""Jobs that one client watches at once: each step of each of them is a message to it."""
 
 TIMEOUT_MS_MAX = 3_600_000
 """The longest wait for an operation: who asks for more has gone away meanwhile."""
@@ -67,15 +72,26 @@ class Actions(Protocol):
         """Hand over the lead."""
 
 
+class Host(Protocol):
+    """Who answers for the local queues of nodes, this one's and others'."""
+
+    def request(self, args: list[Any], tell: Callable[[list[Any]], object]) -> None:
+        """[node, queue, verb, args...]; `tell` is given the status and the rest of an answer.
+
+        Errors: NoQueueError and other Unavailable; UnsupportedOperation.
+        """
+
+
 class Client:
     """One client's link, and what it asked and has no answer to."""
 
-    __slots__ = ("link", "unanswered", "waiters")
+    __slots__ = ("link", "unanswered", "waiters", "watches")
 
     def __init__(self, link: ClientLink) -> None:
         self.link = link
         self.unanswered = 0
         self.waiters: set[Waiter] = set()
+        self.watches: dict[int, Watch] = {}
 
     def answer(self, rid: int, value: object) -> None:
         """Send what was asked for, or the error that came instead."""
@@ -86,8 +102,6 @@ class Client:
             self.link.send([rid, 0, value])
 
 
-Args: TypeAlias = list[Any]
-Read: TypeAlias = Callable[[Args], object]
 Ask: TypeAlias = Callable[[Client, int, Args], None]
 
 
@@ -97,38 +111,43 @@ class ClientServer:
     Duties:
       1. Let only operations for clients into the log, and none that is over a limit.
       2. Answer reads from what is applied here.
-      3. Tell those who wait for a job's end.
+      3. Tell those who wait for a job's end, or watch its steps.
       4. Tell every client where the cluster's nodes are.
+
+    `progress` gives what a running job said last, encoded, by its id; `host`, if there is one,
+    answers for local queues.
     """
 
     def __init__(
-        self, house: House, status: Callable[[], dict[str, Any]], actions: Actions, clock: Clock
+        self,
+        house: House,
+        status: Callable[[], dict[str, Any]],
+        actions: Actions,
+        clock: Clock,
+        progress: Callable[[str], bytes | None] = lambda _: None,
     ) -> None:
         self._house = house
-        self._status = status
         self._actions = actions
-        self._clock = clock
+        self.host: Host | None = None
         self._clients: dict[ClientLink, Client] = {}
         self._addresses: list[str] = []
         self._waiters = Waiters(lambda: house.machine, _call_later)
+        self._watchers = Watchers(lambda: house.machine, _call_later)
         self._tasks = Tasks()
-        self._reads: dict[str, Read] = {
-            "job": self._job,
-            "jobs": self._jobs,
-            "status": self._tell_status,
-            "stats": self._stats,
-            "queues": self._queues,
-            "ping": _ping,
-        }
+        self._reads = Reads(house, status, progress, clock).by_verb
         self._asks: dict[str, Ask] = {
             "propose": self._propose,
             "stats_after": self._stats_after,
             "result": self._result,
+            "watch": self._watch,
+            "unwatch": self._unwatch,
+            "local": self._local,
             "cluster_remove": self._remove,
             "cluster_leave": self._leave,
             "cluster_transfer": self._transfer,
         }
         house.subscribe(self._waiters.applied)
+        house.subscribe(self._watchers.applied)
 
     def adopt(self, link: ClientLink) -> None:
         """Serve a client whose handshake is done."""
@@ -149,6 +168,7 @@ class ClientServer:
     def installed(self) -> None:
         """A snapshot replaced the machine: look again for everyone who waits."""
         self._waiters.machine_replaced()
+        self._watchers.machine_replaced()
 
     async def stop(self) -> None:
         """End what operators asked for and is not done, hang up. May be called twice."""
@@ -190,39 +210,14 @@ class ClientServer:
         if client is not None:
             for waiter in client.waiters:
                 self._waiters.drop(waiter)
-
-    # ---- reads: answered from what is applied here -------------------------------------------
-
-    def _job(self, args: Args) -> object:
-        match args:
-            case [str(job_id)]:
-                record = self._house.machine.jobs.get(job_id)
-                return None if record is None else job_map(record)
-        raise _odd("job", args)
-
-    def _jobs(self, args: Args) -> object:
-        match args:
-            case [str() | None as queue, str() | None as state, int(limit), int(offset)] if (
-                (state is None or state in _STATES) and limit >= 0 and offset >= 0
-            ):
-                chosen = None if state is None else State(state)
-                return jobs_map(self._house.machine, queue, chosen, limit=limit, offset=offset)
-        raise _odd("jobs", args)
-
-    def _tell_status(self, _: Args) -> object:
-        return self._status()
-
-    def _stats(self, _: Args) -> object:
-        return stats_map(self._house.machine)
-
-    def _queues(self, _: Args) -> object:
-        return queues_map(self._house.machine, self._clock.now_ms())
+            for watch in client.watches.values():
+                self._watchers.drop(watch)
 
     # ---- what is answered later --------------------------------------------------------------
 
     def _propose(self, client: Client, rid: int, args: Args) -> None:
         if len(args) != 2 or type(args[0]) is not bytes or type(args[1]) is not int:
-            raise _odd("propose", args)
+            raise odd("propose", args)
         op, timeout_ms = args
         _check_at_the_door(op)
         self._house.propose_with(op, _seconds(timeout_ms), partial(_tell_outcome, client, rid))
@@ -241,7 +236,7 @@ class ClientServer:
                 _check_at_the_door(op)
                 self._house.propose_with(op, _seconds(timeout_ms), tell)
             case _:
-                raise _odd("stats_after", args)
+                raise odd("stats_after", args)
 
     def _result(self, client: Client, rid: int, args: Args) -> None:
         match args:
@@ -253,14 +248,48 @@ class ClientServer:
                 if not waiter.is_told:
                     client.waiters.add(waiter)
             case _:
-                raise _odd("result", args)
+                raise odd("result", args)
+
+    def _watch(self, client: Client, rid: int, args: Args) -> None:
+        match args:
+            case [str(job_id), int(seen)] if seen >= 0:
+                if len(client.watches) >= WATCHES_MAX:
+                    raise Refused(f"a client watches {WATCHES_MAX} jobs at once, no more")
+                watch = self._watchers.watch(job_id, seen, partial(_tell_step, client, rid))
+                if not watch.is_over:
+                    client.watches[rid] = watch
+            case _:
+                raise odd("watch", args)
+
+    def _unwatch(self, client: Client, rid: int, args: Args) -> None:
+        """Both requests are answered: the watch, with nothing, and this one."""
+        match args:
+            case [int(watched)]:
+                watch = client.watches.pop(watched, None)
+                if watch is not None:
+                    self._watchers.drop(watch)
+                    client.answer(watched, None)
+                client.answer(rid, watch is not None)
+            case _:
+                raise odd("unwatch", args)
+
+    def _local(self, client: Client, rid: int, args: Args) -> None:
+        """A request for a queue of one node, which may be another one."""
+        if self.host is None:
+            raise UnsupportedOperation("there is no local queue of a node here")
+
+        def tell(line: list[Any]) -> None:
+            client.unanswered -= 1
+            client.link.send([rid, *line])
+
+        self.host.request(args, tell)
 
     def _remove(self, client: Client, rid: int, args: Args) -> None:
         match args:
             case [str(name), bool(force)]:
                 self._act(client, rid, self._actions.cluster_remove(name, force))
             case _:
-                raise _odd("cluster_remove", args)
+                raise odd("cluster_remove", args)
 
     def _leave(self, client: Client, rid: int, _: Args) -> None:
         self._act(client, rid, self._actions.cluster_leave())
@@ -270,7 +299,7 @@ class ClientServer:
             case [str() | None as name]:
                 self._act(client, rid, self._actions.cluster_transfer(name))
             case _:
-                raise _odd("cluster_transfer", args)
+                raise odd("cluster_transfer", args)
 
     def _act(self, client: Client, rid: int, action: Coroutine[Any, Any, None]) -> None:
         async def run() -> None:
@@ -284,7 +313,6 @@ class ClientServer:
         self._tasks.start(run(), name="an operator's request")
 
 
-_STATES = frozenset(State)
 _CLIENT_CODES = frozenset(map(int, CLIENT_OPS))
 _ENQUEUE = int(Op.ENQUEUE)
 
@@ -295,14 +323,6 @@ def _seconds(timeout_ms: int) -> float:
 
 def _push(addresses: list[str]) -> list[Any]:
     return [0, "members", addresses]
-
-
-def _ping(_: Args) -> object:
-    return "pong"
-
-
-def _odd(verb: str, args: Args) -> ExkiqError:
-    return UnsupportedOperation(f"{verb} does not take these {len(args)} arguments")
 
 
 def _call_later(delay: float, call: Callable[[], None]) -> asyncio.TimerHandle:
@@ -331,3 +351,11 @@ def _tell_result(
 ) -> None:
     client.waiters.discard(waiter)
     client.answer(rid, outcome)
+
+
+def _tell_step(client: Client, rid: int, _: Watch, told: Told, is_last: bool) -> None:
+    if is_last:
+        client.watches.pop(rid, None)
+        client.answer(rid, told)
+    else:
+        client.link.send([rid, 2, told])

@@ -15,9 +15,12 @@ FAILED = 1
 
 CANCELLED = {
     "ok": "cancelled",
+    "stopping": "runs, and is asked to stop",
     "in_progress": "runs already, left alone",
     "not_found": "ended already, or no such job",
 }
+
+DONE = {"ok", "stopping"}
 
 Queues = Annotated[list[str], typer.Argument(metavar="QUEUE", hidden=True)]
 Ids = Annotated[list[str], typer.Argument(metavar="ID", hidden=True)]
@@ -65,17 +68,26 @@ def retry(
 
 
 @asks_a_node
-def cancel(way: Way, job: Ids) -> None:
-    """Cancel the jobs ID that have not started."""
+def cancel(
+    way: Way,
+    job: Ids,
+    running: Annotated[
+        bool, typer.Option("--running", help="Also ask those to stop that run.")
+    ] = False,
+) -> None:
+    """Cancel the jobs ID that have not started; with --running, also those that have.
+
+    A running job ends as cancelled, unless it succeeds before it stops.
+    """
     outcomes = {}
     with way.node() as node:
         for each in job:
-            operation = commands.cancel(node.client.next_pid(), each)
+            operation = commands.cancel(node.client.next_pid(), each, running=running)
             outcomes[each] = node.change(operation, f"job {each}")
     for each, outcome in outcomes.items():
-        if outcome == "ok":
+        if outcome in DONE:
             show.line(f"{each}: {CANCELLED[outcome]}")
         else:
             show.fault(f"{each}: {CANCELLED[outcome]}")
-    if set(outcomes.values()) != {"ok"}:
+    if not DONE.issuperset(outcomes.values()):
         raise typer.Exit(FAILED)

@@ -12,10 +12,28 @@ import typer
 from exkiq.cli import show
 from exkiq.cli.reach import AsJson, Node, Way, asks_a_node
 from exkiq.errors import ConfigError, NoSuchJob
-from exkiq.inspect import AttemptError, JobStatus
+from exkiq.inspect import AttemptError, JobStatus, decoded
 from exkiq.machine import State
+from exkiq.queue_handle import Pages
 
 QUEUE_COLUMNS = ("queued", "running", "scheduled", "retry", "failed")
+TOTAL_COLUMNS = {
+    "#enqueued": "enqueued_total",
+    "#succeeded": "succeeded_total",
+    "#failed": "failed_total",
+    "#retried": "retried_total",
+    "#cancelled": "cancelled_total",
+    "#lost": "lost_total",
+    "#per second, 1 min": "per_second_1m",
+    "#5 min": "per_second_5m",
+}
+TIME_COLUMNS = {
+    "#count": "count",
+    "#mean": "mean_ms",
+    "#p50": "p50_ms",
+    "#p95": "p95_ms",
+    "#max": "max_ms",
+}
 FRESH_MS = 500  # some heartbeats; an election has not begun yet
 JOBS_SHOWN = 50
 JOBS_SHOWN_MAX = 10_000  # more is a dump; page through it with --offset
@@ -30,13 +48,16 @@ def status(way: Way, as_json: AsJson = False) -> None:
     """
     with way.node() as node:
         answer = node.ask("status")
+    said = {job: decoded(value) for job, value in answer.get("progress", {}).items()}
     if as_json:
-        show.as_json(answer)
+        show.as_json(answer | {"progress": said})
         return
     _show_cluster(answer)
     show_members(answer["cluster"]["members"])
     _show_queues(answer["queues"])
     _show_counts(answer["stats"])
+    if said:
+        show.table("progress", ("job", "says"), list(said.items()), whole=("job",))
 
 
 def _show_cluster(answer: Mapping[str, Any]) -> None:
@@ -73,13 +94,31 @@ def show_members(members: Sequence[Mapping[str, Any]]) -> None:
 
 @asks_a_node
 def stats(way: Way, as_json: AsJson = False) -> None:
-    """Show how many jobs are in each state, and the totals."""
+    """Show how many jobs are in each state, and what each queue has done.
+
+    Waiting is from when a job could start until it did, running that of each attempt; half of
+    the jobs took up to p50, all but one in twenty up to p95.
+    """
     with way.node() as node:
-        answer = node.ask("stats")
+        counts, queues = node.ask("stats"), node.ask("queues")
     if as_json:
-        show.as_json(answer)
-    else:
-        _show_counts(answer)
+        show.as_json(counts | {"queues": queues})
+        return
+    _show_counts(counts)
+    show.table("totals", ("queue", *TOTAL_COLUMNS), _figures(queues, TOTAL_COLUMNS))
+    for which, title in (("waited", "waiting, in ms"), ("ran", "running, in ms")):
+        times = {name: queue.get(which, {}) for name, queue in queues.items()}
+        show.table(title, ("queue", *TIME_COLUMNS), _figures(times, TIME_COLUMNS))
+
+
+def _figures(
+    queues: Mapping[str, Mapping[str, Any]], columns: Mapping[str, str]
+) -> list[tuple[object, ...]]:
+    """A row for each queue, with these of its figures; a node of an older version has fewer."""
+    return [
+        (name, *(queue.get(key) for key in columns.values()))
+        for name, queue in sorted(queues.items())
+    ]
 
 
 def _show_counts(counts: Mapping[str, Any]) -> None:
@@ -128,29 +167,70 @@ def jobs(
     offset: Annotated[
         int, typer.Option("--offset", metavar="N", min=0, help="Leave out the first so many.")
     ] = 0,
+    where: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--where",
+            metavar="FIELD=VALUE",
+            help="Only jobs whose field has this whole value, as `--json` names it; repeatable.",
+        ),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """List jobs, or show the one job ID in full, its errors included."""
     if state is not None and state not in list(State):
         raise ConfigError(f"--state: {state!r} is not one of {', '.join(State)}")
+    is_chosen = _chooser(where) if where else None
     with way.node() as node:
         if job is None:
-            _show_jobs(_listed(node, queue, state, limit, offset), is_json=as_json)
+            found = _listed(node, queue, state, limit, offset, is_chosen)
+            _show_jobs(found, is_json=as_json)
         else:
             _show_job(_found(node, job), is_json=as_json)
 
 
-def _listed(
-    node: Node, queue: str | None, state: str | None, limit: int, offset: int
+def _listed(  # noqa: PLR0913, RUF100 (one parameter for each option)
+    node: Node,
+    queue: str | None,
+    state: str | None,
+    limit: int,
+    offset: int,
+    is_chosen: Callable[[JobStatus], bool] | None,
 ) -> list[JobStatus]:
-    found: list[JobStatus] = []
-    while len(found) < limit:
-        count = min(PAGE_JOBS_MAX, limit - len(found))
-        page = node.ask("jobs", queue, state, count, offset + len(found))
-        found += map(JobStatus.of, page)
-        if len(page) < count:
-            break
-    return found
+    # of chosen jobs the first ones are left out here: a node counts all of them
+    left_out = offset if is_chosen else 0
+    pages = Pages(
+        state,
+        limit + left_out,
+        is_chosen,
+        offset=offset - left_out,
+        page_max=PAGE_JOBS_MAX,
+    )
+    while pages.want:
+        pages.add(node.ask(*pages.question(queue)))
+    return pages.found[left_out:]
+
+
+def _chooser(where: Sequence[str]) -> Callable[[JobStatus], bool]:
+    """Whether a job has these values, each compared as the text that a person would type."""
+    wanted = dict(each.partition("=")[::2] for each in where)
+    names = [field.name for field in dataclasses.fields(JobStatus)]
+    for each in where:
+        name = each.partition("=")[0]
+        if "=" not in each or name not in names:
+            raise ConfigError(
+                f"--where: {each!r} is not FIELD=VALUE with one of {', '.join(names)}"
+            )
+    return lambda job: all(_typed(job, name) == value for name, value in wanted.items())
+
+
+def _typed(job: JobStatus, name: str) -> str:
+    value = getattr(job, name)
+    if name == "args":
+        return ", ".join(map(repr, value))
+    if name == "error":
+        return _error_text(value) or ""
+    return "" if value is None else str(value)
 
 
 def _found(node: Node, job: str) -> JobStatus:
@@ -209,5 +289,6 @@ JOB_COLUMNS: dict[str, Callable[[JobStatus], object]] = {
     "node": lambda job: job.by,
     "since (UTC)": lambda job: show.moment(_since(job)),
     "error": lambda job: _error_text(job.error),
+    "progress": lambda job: job.progress,
 }
 NARROW_JOB_COLUMNS = ("id", "state", "queue", "task", "error")  # the rest: by id, or as JSON

@@ -92,14 +92,14 @@ def start(config: str | None = None, **flags: object) -> None:
             "app: no module named; say which one defines the workers, as in"
             " `exkiq start myapp.workers`, or --concurrency 0 for a node that runs nothing"
         )
-    _import_from_here()
+    import_from_here()
     # imported late: help and usage errors must not wait for the engine
     from exkiq.node import run
 
     raise typer.Exit(run(settings))
 
 
-def _import_from_here() -> None:
+def import_from_here() -> None:
     """A program that pip installed does not look for modules in the current folder."""
     here = str(Path.cwd())
     if here not in sys.path:

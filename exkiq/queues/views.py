@@ -5,13 +5,14 @@ Everything here is bounded: a list stops at `limit` jobs, and at a size that fit
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from itertools import chain, islice
 from typing import TypeAlias
 
 from exkiq.errors import ExkiqError
 from exkiq.machine import Machine, Record, Refused, State
 from exkiq.machine.lanes import TOTALS, QueueState
+from exkiq.machine.tally import Tally
 from exkiq.queues.protocol import error_of
 from exkiq.wire import Value
 
@@ -53,7 +54,7 @@ def outcome_of(record: Record) -> list[Value] | ExkiqError | None:
             result = record.result
             return error_of(result) if isinstance(result, Refused) else ["succeeded", result]
         case State.FAILED:
-            return ["failed", _last_error(record) or ["", "", ""], _attempt(record)]
+            return ["failed", last_error_of(record) or ["", "", ""], attempt_of(record)]
         case State.CANCELLED:
             return ["cancelled"]
         case _:
@@ -71,9 +72,13 @@ def job_map(record: Record) -> Map:
         "queue": spec.queue,
         "priority": spec.priority,
         "args": record.payload,
-        "attempt": _attempt(record),
+        "attempt": attempt_of(record),
         "retries": spec.retries,
         "retries_left": record.retries_left,
+        "result_ttl_ms": spec.result_ttl_ms,
+        "timeout_ms": spec.timeout_ms,
+        "isolated": spec.isolated,
+        "max_lost": spec.max_lost,
         "lost": record.lost,
         "fence": record.fence,
         "enqueued_at": record.enqueued_ms,
@@ -81,14 +86,14 @@ def job_map(record: Record) -> Map:
         "started_at": record.started_ms or None,
         "completed_at": record.completed_ms or None,
         "by": record.node,
-        "error": _last_error(record),
+        "error": last_error_of(record),
         "errors": errors,
     }
 
 
 def jobs_map(
     machine: Machine, queue: str | None, state: State | None, *, limit: int, offset: int
-) -> list[Value]:
+) -> list[Map]:
     """A page of jobs: running ones, then in hand-out order, then the ended ones.
 
     Shapes: up to `limit` maps; less than `limit` only at the end. Where the page grows too
@@ -96,7 +101,7 @@ def jobs_map(
     """
     states = _ORDER if state is None else [state]
     found = chain.from_iterable(_in_state(machine, queue, state) for state in states)
-    page: list[Value] = []
+    page: list[Map] = []
     size = 0
     first = min(offset, OFFSET_MAX)
     for record in islice(found, first, first + min(limit, LIST_JOBS_MAX)):
@@ -106,18 +111,39 @@ def jobs_map(
 
 
 def _short_map(record: Record) -> Map:
-    error = _last_error(record)
+    error = last_error_of(record)
     short: Value = None if error is None else [error[0], str(error[1])[:SHORT_CHARS_MAX], ""]
     return job_map(record) | {"args": None, "errors": [], "error": short}
 
 
 def queue_map(machine: Machine, name: str, now_ms: int) -> Map:
-    """A queue: its jobs by state, its totals, and how long the first of them has waited."""
+    """A queue: its jobs by state, its totals and statistics.
+
+    Shapes: `latency_ms` is how long the first of its jobs has waited, `waited` and `ran` are as
+            in `times_map`; the rates are of jobs that succeeded or failed for good.
+    """
     queue = machine.queues[name]
+    now_ms = max(now_ms, machine.now_ms)
     counts: Map = {count: getattr(queue, count) for count in _COUNTS}
     counts["paused"] = queue.paused
-    counts["latency_ms"] = queue.latency_ms(max(now_ms, machine.now_ms))
+    counts["latency_ms"] = queue.latency_ms(now_ms)
+    counts["waited"] = times_map(queue.waited)
+    counts["ran"] = times_map(queue.ran)
+    for minutes in (1, 5):
+        rate = queue.ended_recently.per_second(now_ms, minutes)
+        counts[f"per_second_{minutes}m"] = round(rate, 3)
     return counts
+
+
+def times_map(tally: Tally) -> Map:
+    """How long many jobs took, in milliseconds; p50 and p95 are within a sixteenth."""
+    return {
+        "count": tally.count,
+        "mean_ms": tally.mean(),
+        "p50_ms": tally.quantile(0.5),
+        "p95_ms": tally.quantile(0.95),
+        "max_ms": tally.max,
+    }
 
 
 def queues_map(machine: Machine, now_ms: int) -> Map:
@@ -131,21 +157,24 @@ def counts_map(machine: Machine) -> dict[str, int]:
 
 
 def stats_map(machine: Machine) -> Map:
-    """A flat map of counts: what waits in each queue, and each state.
+    """A flat map of counts: what waits in each queue, each state, and what no node can run.
 
-    No queue can be called as a state is, so the two never meet.
+    No queue can be called as one of these counts is, so they never meet.
     """
     queues: Map = {name: queue.queued for name, queue in sorted(machine.queues.items())}
     counts = machine.counts()
-    return queues | {state.value: counts[state.value] for state in State}
+    return queues | {
+        name: counts[name] for name in (*(state.value for state in State), "unknown_task")
+    }
 
 
-def _attempt(record: Record) -> int:
+def attempt_of(record: Record) -> int:
     """The number of the present, next or last run."""
     return max(1, record.failures) if record.state is State.FAILED else record.attempt
 
 
-def _last_error(record: Record) -> list[Value] | None:
+def last_error_of(record: Record) -> list[Value] | None:
+    """Type, message and traceback of the last failed attempt, None when none failed."""
     return list(record.errors[-1][:3]) if record.errors else None
 
 
@@ -163,18 +192,20 @@ def _in_state(machine: Machine, queue: str | None, state: State) -> Iterator[Rec
         case _:
             names = sorted(machine.queues) if queue is None else [queue]
             queues = (machine.queues[name] for name in names if name in machine.queues)
-            return chain.from_iterable(_unstarted(each, state) for each in queues)
+            return chain.from_iterable(_unstarted(machine, each, state) for each in queues)
 
 
-def _unstarted(queue: QueueState, state: State) -> Iterator[Record]:
+def _unstarted(machine: Machine, queue: QueueState, state: State) -> Iterator[Record]:
     """No further than the last of them: a million others may wait."""
+    ready = chain(queue.waiting(), machine.parked_jobs(queue.name))
+    places: Iterable[Record]
     match state:
         case State.QUEUED:
-            places, count = queue.waiting(), queue.queued
+            places, count = ready, queue.queued
         case State.SCHEDULED:
             places, count = queue.later.values(), queue.scheduled
         case _:
-            places, count = chain(queue.waiting(), queue.later.values()), queue.retry
+            places, count = chain(ready, queue.later.values()), queue.retry
     return islice((job for job in places if job.state is state), count)
 
 

@@ -97,11 +97,12 @@ class Waiters:
 
     def _is_known(self, job_id: str) -> bool:
         machine = self._machine()
+        if job_id in machine.session_steps:
+            return True  # though it is no job before it has its turn
         return job_id in machine.jobs or machine.tombstone(job_id) is not None
 
     def _is_ended(self, job_id: str) -> bool:
-        record = self._machine().jobs.get(job_id)
-        return record is None or outcome_of(record) is not None
+        return _ending(self._machine(), job_id) is not None
 
     def _look_again(
         self, place: dict[str, list[Waiter]], is_changed: Callable[[str], bool]
@@ -113,9 +114,7 @@ class Waiters:
 
     def _look(self, waiter: Waiter) -> None:
         """Tell the outcome, or wait for it from now on."""
-        machine = self._machine()
-        record = machine.jobs.get(waiter.job_id)
-        outcome = _gone(machine, waiter.job_id) if record is None else outcome_of(record)
+        outcome = _ending(self._machine(), waiter.job_id)
         if outcome is None and waiter.timeout != 0:
             self._waiting.setdefault(waiter.job_id, []).append(waiter)
             if waiter.timeout is not None:
@@ -140,6 +139,14 @@ def _stop(waiter: Waiter) -> None:
     if waiter.timer is not None:
         waiter.timer.cancel()
         waiter.timer = None
+
+
+def _ending(machine: Machine, job_id: str) -> Ending | None:
+    """How a job ended, None while it has not."""
+    record = machine.jobs.get(job_id)
+    if record is not None:
+        return outcome_of(record)
+    return None if job_id in machine.session_steps else _gone(machine, job_id)
 
 
 def _gone(machine: Machine, job_id: str) -> Ending:

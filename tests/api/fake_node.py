@@ -19,6 +19,7 @@ from exkiq.links import Link, Listener
 from exkiq.machine import Applied, Refused, State, commands
 from exkiq.queues import LocalHouse, error_of
 from exkiq.queues.views import job_map, jobs_map, outcome_of, queues_map, stats_map
+from exkiq.queues.watchers import Told, Watch, Watchers
 from exkiq.wire import Hello
 from exkiq.wire.codec import encode_value
 
@@ -47,6 +48,7 @@ class FakeNode:
         self.asked: list[list[Any]] = []
         self.calls = 0
         self.links: list[Link] = []
+        self.watches: dict[tuple[Link, int], Watch] = {}
         self.address = ""
         self.cluster = cluster
         self.listener = Listener(
@@ -82,6 +84,9 @@ class FakeNode:
 
     def _on_close(self, link: Link, reason: str) -> None:
         self.links.remove(link)
+        for watched, rid in list(self.watches):
+            if watched is link:
+                self._unwatch(link, rid)
 
     def _on_message(self, link: Link, message: list[Any]) -> None:
         self.asked.append(message)
@@ -103,10 +108,27 @@ class FakeNode:
             elif mood is not Mood.DEAF:
                 link.send([rid, 0, value])
 
-        if mood is Mood.BEHIND and verb in ("job", "result"):
+        if mood is Mood.BEHIND and verb in ("job", "result", "watch"):
             answer(None if verb == "job" else NoSuchJob("not here"))
+        elif verb == "watch":
+            self._watch(link, rid, *args)
+        elif verb == "unwatch":
+            self._unwatch(link, *args)
+            answer(True)
         else:
             self.cluster.verbs[verb](answer, *args)
+
+    def _watch(self, link: Link, rid: int, job_id: str, seen: int) -> None:
+        def tell(_: Watch, told: Told, is_last: bool) -> None:
+            if isinstance(told, ExkiqError):
+                link.send([rid, 1, type(told).__name__, str(told)])
+            elif self.mood is Mood.HONEST:
+                link.send([rid, 0 if is_last else 2, told])
+
+        self.watches[link, rid] = self.cluster.watchers.watch(job_id, seen, tell)
+
+    def _unwatch(self, link: Link, rid: int) -> None:
+        self.cluster.watchers.drop(self.watches.pop((link, rid)))
 
     def hang_up(self) -> None:
         for link in list(self.links):
@@ -121,6 +143,9 @@ class FakeCluster:
         self.announced: list[str] = []
         self.house = LocalHouse(CLOCK)
         self.house.subscribe(self._applied)
+        self.watchers = Watchers(lambda: self.house.machine, self._later)
+        self.house.subscribe(self.watchers.applied)
+        self.progress: dict[str, bytes] = {}
         self.nodes: list[FakeNode] = []
         self.verbs: dict[str, Callable[..., None]] = {
             "propose": self._propose,
@@ -130,6 +155,7 @@ class FakeCluster:
             "stats": lambda answer: answer(stats_map(self.house.machine)),
             "queues": lambda answer: answer(queues_map(self.house.machine, CLOCK.now_ms())),
             "ping": lambda answer: answer(True),
+            "progress": lambda answer, job_id: answer(self.progress.get(job_id)),
         }
         self._waiting: dict[str, list[Callable[[Any], None]]] = {}
         self._pids = 0
@@ -212,6 +238,16 @@ class FakeCluster:
             ),
         )
 
+    def hand_back(self, job_id: str, *, is_lost: bool = False) -> None:
+        """The worker node gives a running job back, or its process is lost."""
+        self.on_loop(
+            self._report,
+            job_id,
+            lambda fence: commands.hand_back(
+                self._pid(), self.session, [job_id], [fence], is_lost=is_lost
+            ),
+        )
+
     # ---- on the loop ---------------------------------------------------------------------------
 
     def finish_here(self, job_id: str, value: Any) -> None:
@@ -222,6 +258,9 @@ class FakeCluster:
             job_id,
             lambda fence: commands.complete(self._pid(), self.session, [job_id], [fence], [kept]),
         )
+
+    def _later(self, delay: float, call: Callable[[], None]) -> asyncio.TimerHandle:
+        return self.loop.call_later(delay, call)
 
     def _pid(self) -> bytes:
         self._pids += 1

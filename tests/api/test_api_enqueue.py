@@ -29,7 +29,7 @@ def stored(cluster: FakeCluster, job: exkiq.Job) -> Any:
 def test_a_job_arrives_with_all_that_its_class_says(cluster: FakeCluster, client: Client) -> None:
     """An option of the class is lost on the way, or lands in another field."""
     record = stored(cluster, Add.perform_async(1, second=2))
-    assert tuple(record.spec) == ("tests.api.api_app:Add", "sums", 3, 2, 60_000, 1, 30_000)
+    assert tuple(record.spec) == ("tests.api.api_app:Add", "sums", 3, 2, 60_000, 1, 30_000, False)
     assert decode_call(record.payload) == ([1], {"second": 2})
     assert State.QUEUED is record.state
 
@@ -39,7 +39,7 @@ def test_what_no_class_says_has_the_documented_default(
 ) -> None:
     """A worker without options gets others than the README promises."""
     record = stored(cluster, Wait.perform_async(None))
-    assert tuple(record.spec) == ("tests.api.api_app:Wait", "default", 0, 5, 600_000, 3, 0)
+    assert tuple(record.spec) == ("tests.api.api_app:Wait", "default", 0, 5, 600_000, 3, 0, False)
 
 
 def test_set_gives_another_handle_and_leaves_the_first_alone(
@@ -49,7 +49,7 @@ def test_set_gives_another_handle_and_leaves_the_first_alone(
     slow = Add.set(queue="slow", retries=0)
     both = slow.set(priority=-1, result_ttl=0, timeout=None, delay=datetime.timedelta(hours=1))
     record = stored(cluster, both.perform_async(1))
-    assert tuple(record.spec) == ("tests.api.api_app:Add", "slow", -1, 0, 0, 1, 0)
+    assert tuple(record.spec) == ("tests.api.api_app:Add", "slow", -1, 0, 0, 1, 0, False)
     assert State.SCHEDULED is record.state
     assert (stored(cluster, slow.perform_async(1)).spec[1:3]) == ("slow", 3)
     assert (stored(cluster, Add.perform_async(1)).spec[1:3]) == ("sums", 3)

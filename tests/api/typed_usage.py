@@ -6,10 +6,11 @@ Each line marked `error` has to be refused: an ignore that is not needed is an e
 from __future__ import annotations
 
 import datetime
+from collections.abc import Iterator
 from typing import assert_type
 
 import exkiq
-from exkiq import Job, JobStatus, Worker, task
+from exkiq import Job, JobStatus, Outcome, Step, Worker, task
 
 
 class Greet(Worker, queue="emails", retries=5, timeout=datetime.timedelta(minutes=1)):
@@ -63,6 +64,21 @@ def verbs(when: datetime.datetime) -> None:
     send("a")
 
 
+def outcomes(job: Job) -> None:
+    queue = exkiq.queue("emails")
+    assert_type(job.cancel(running=True), str)
+    assert_type(job.watch(), Iterator[Step])
+    for step in job.watch():
+        assert_type(step.name, str)
+        assert_type(step.delay, float | None)
+    assert_type(exkiq.result_many([job, "id"], timeout=None), list[Outcome | None])
+    assert_type(queue.jobs(where=lambda status: status.attempt > 1), list[JobStatus])
+    assert_type(queue.jobs("failed", where={"by": "n1"}), list[JobStatus])
+    assert_type(queue.move(job, "slow", only_if_pending=True), Job)
+    assert_type(queue.stats().waited.p95_ms, int)
+    assert_type(exkiq.stats(consistent=True), dict[str, int])
+
+
 def mistakes(when: datetime.datetime) -> None:
     Greet.perform_async(1)  # type: ignore[arg-type]  # error
     Greet.perform_async("a", time=2)  # type: ignore[call-arg]  # error
@@ -74,11 +90,22 @@ def mistakes(when: datetime.datetime) -> None:
     Store.gte  # type: ignore[attr-defined]  # error  # noqa: B018
     Store.perform_async()  # type: ignore[misc]  # error
     send.perform_async(1)  # type: ignore[arg-type]  # error
+    exkiq.queue("emails").jobs(where="by=n1")  # type: ignore[arg-type]  # error
+    exkiq.job("x").cancel(True)  # type: ignore[call-arg]  # error
+    exkiq.result_many("x", timeout="5")  # type: ignore[arg-type]  # error
     send()  # type: ignore[call-arg]  # error
     bare.perform_async(1)  # type: ignore[call-arg]  # error
 
 
 async def twins(when: datetime.datetime) -> None:
+    job = await Greet.aperform_async("a")
+    assert_type(await job.acancel(running=True), str)
+    async for step in job.awatch():
+        assert_type(step, Step)
+    assert_type(await exkiq.aresult_many([job]), list[Outcome | None])
+    assert_type(await exkiq.queue("emails").amove(job, "slow"), Job)
+    assert_type(await exkiq.queue("emails").ajobs(where={"by": "n1"}), list[JobStatus])
+    assert_type(await exkiq.astats(), dict[str, int])
     assert_type(await Greet.aperform_async("a"), Job)
     assert_type(await Greet.aperform_at(when, "a", times=1), Job)
     assert_type(await Store.put.aperform_bulk([("a", 1)]), list[Job])

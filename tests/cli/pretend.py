@@ -44,6 +44,16 @@ QUEUE = {
     "failed": 5,
     "paused": True,
     "latency_ms": 1234,
+    "enqueued_total": 61,
+    "succeeded_total": 62,
+    "failed_total": 63,
+    "retried_total": 64,
+    "cancelled_total": 65,
+    "lost_total": 66,
+    "waited": {"count": 71, "mean_ms": 72, "p50_ms": 73, "p95_ms": 74, "max_ms": 75},
+    "ran": {"count": 81, "mean_ms": 82, "p50_ms": 83, "p95_ms": 84, "max_ms": 85},
+    "per_second_1m": 1.25,
+    "per_second_5m": 0.5,
 }
 MEMBERS = [
     {"name": "n1", "address": "127.0.0.1:1", "role": "leader", "state": "alive", "applied": 9},
@@ -61,6 +71,7 @@ STATUS = {
     },
     "queues": {"emails": QUEUE},
     "stats": {"queued": 1, "succeeded": 12345},
+    "progress": {},
 }
 
 

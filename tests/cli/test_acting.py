@@ -59,6 +59,15 @@ def test_cancel_says_what_became_of_each(node, run):
     assert "b: runs already" in ran.err
     assert "c: ended already, or no such job" in ran.err
     assert run("cancel", "d").code == 0
+    assert (Op.CANCEL, "d", False) in node.asked
+
+
+def test_cancel_asks_a_running_job_to_stop_when_told_so(node, run):
+    """A job that runs away could only be ended with its node."""
+    node.answers[Op.CANCEL] = ["stopping", "ok"]
+    ran = run("cancel", "--running", "a", "b")
+    assert (ran.code, ran.out) == (0, "a: runs, and is asked to stop\nb: cancelled\n")
+    assert (Op.CANCEL, "a", True) in node.asked
 
 
 def test_remove_names_the_member(node, run):

@@ -8,9 +8,9 @@ import sys
 
 import pytest
 
-from exkiq.assembly import Assembly
 from exkiq.config import certificates, from_command_line
 from exkiq.errors import ConfigError
+from exkiq.staffing import environ_of_jobs
 
 
 @pytest.fixture
@@ -108,9 +108,7 @@ def test_jobs_are_handed_the_files(flags):
     """A job that enqueues another one could ask no node but its own."""
     relative = os.path.relpath(flags["tls_ca"])
     settings = from_command_line(flags | {"tls_ca": relative}, {})
-    node = Assembly.__new__(Assembly)  # nothing of it is built
-    node.settings = settings
-    environ = node._environ_of_jobs()
+    environ = environ_of_jobs(settings)
     for name in ("tls_cert", "tls_key", "tls_ca"):
         assert os.path.normpath(environ[f"EXKIQ_{name.upper()}"]) == flags[name]
 

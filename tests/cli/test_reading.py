@@ -42,8 +42,13 @@ def test_status_as_json_is_what_the_node_said(node, run):
 def test_stats_queues_and_members(node, run):
     """Tables or JSON would leave something out."""
     node.answers |= {"stats": STATUS["stats"], "queues": {"emails": QUEUE}, "status": STATUS}
-    assert "succeeded 12,345" in words(run("stats").out)
-    assert json.loads(run("stats", "--json").out) == STATUS["stats"]
+    text = words(run("stats").out)
+    assert "succeeded 12,345" in text
+    assert "emails 61 62 63 64 65 66 1.25 0.50" in text
+    assert "emails 71 72 73 74 75" in text
+    assert "emails 81 82 83 84 85" in text
+    told = json.loads(run("stats", "--json").out)
+    assert told == {**STATUS["stats"], "queues": {"emails": QUEUE}}
     assert "emails 1 2 3 4 5 yes 1,234" in words(run("queues").out)
     assert json.loads(run("queues", "--json").out) == {"emails": QUEUE}
     assert "n2 127.0.0.1:2 follower lost" in words(run("cluster", "members").out)
@@ -110,3 +115,45 @@ def test_bytes_in_arguments_have_a_place_in_json(node, run):
     node.answers["jobs"] = [[job_map(args=encode_call((b"\xff",), {}))]]
     told = json.loads(run("jobs", "--json").out)
     assert told[0]["args"] == [{"base64": "/w=="}]
+
+
+def test_what_running_jobs_say_is_shown(node, run):
+    """Nobody could see how far a long job is."""
+    from exkiq.wire.codec import encode_value
+
+    said = {"job-1": encode_value({"done": 3, "of": 4})}
+    node.answers |= {"status": {**STATUS, "progress": said}}
+    assert "job-1 {'done': 3, 'of': 4}" in words(run("status").out)
+    told = json.loads(run("status", "--json").out)
+    assert told["progress"] == {"job-1": {"done": 3, "of": 4}}
+    node.answers["job"] = job_map(state="running", progress=encode_value("half"))
+    assert "progress half" in words(run("jobs", "job-1").out)
+    node.answers["jobs"] = [[job_map(state="running", progress=encode_value("half"))]]
+    assert json.loads(run("jobs", "--json").out)[0]["progress"] == "half"
+
+
+def test_jobs_are_chosen_by_whole_fields(node, run):
+    """An operator would look through thousands for those of one node or one argument."""
+    from exkiq.wire.codec import encode_call
+
+    page = [
+        job_map(id="1", by="n1"),
+        job_map(id="2", by="n2", args=encode_call(("x", 1), {})),
+        job_map(id="3", by="n2", attempt=1),
+    ]
+
+    def chosen(*arguments):
+        node.answers["jobs"] = [list(page)]
+        return [job["id"] for job in json.loads(run("jobs", "--json", *arguments).out)]
+
+    assert chosen("--where", "by=n2") == ["2", "3"]
+    assert chosen("--where", "by=n2", "--offset", "1", "--limit", "5") == ["3"]
+    assert chosen("--where", "by=n2", "--where", "attempt=1") == ["3"]
+    assert chosen("--where", "by=n") == []
+    assert chosen("--where", "args='x', 1") == ["2"]
+    assert chosen("--where", "error=ValueError: not a safe address") == ["1", "2", "3"]
+    for wrong in ("by", "node=n2", "=n2"):
+        ran = run("jobs", "--where", wrong)
+        assert (ran.code, ran.out) == (2, "")
+        assert "--where" in ran.err
+        assert "by" in ran.err

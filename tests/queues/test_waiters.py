@@ -219,3 +219,19 @@ def test_a_waiter_that_waits_again_is_not_lost() -> None:
     room.waiters.wait("1", None, again)
     room.complete("1")
     assert endings == [["succeeded", b"value"]] * 3
+
+
+def test_a_step_that_has_not_its_turn_is_known_and_told_when_it_ends() -> None:
+    """Who waits for it would be told after half a second that no such job exists."""
+    room = Room()
+    spec = Spec("app:Cart", "default", retries=0)
+    room.house.propose_nowait(commands.session_start(room.pid(), spec, "cart", b""))
+    room.house.propose_nowait(commands.session_post(room.pid(), "cart", "update", b""))
+    (first, second) = room.machine.session_steps
+    room.wait(second)
+    room.waiters.machine_replaced()
+    assert (room.told, room.timers) == ([], [])
+    room.complete(first, b"state")
+    assert room.told == []
+    room.complete(second)
+    assert room.told == [["succeeded", b"value"]]
