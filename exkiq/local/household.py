@@ -1,0 +1,160 @@
+"""A thread with a machine: the queues that share it, and everything that they need.
+
+Each queue has a session, and slots, of its own; so a job can be moved from one to another in one
+step.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import threading
+from collections.abc import Callable, Coroutine
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from exkiq.clock import SystemClock
+from exkiq.local.client import LocalClient
+from exkiq.local.doorway import door_of
+from exkiq.local.rooms import Rooms
+from exkiq.local.runner import LocalRunner
+from exkiq.local.tasks import TaskTable, check_outlives
+from exkiq.local.workshop import Workshop
+from exkiq.machine import State
+from exkiq.queues.local_journal import LocalJournal
+from exkiq.telemetry import log
+
+if TYPE_CHECKING:
+    from exkiq.local.terms import Terms
+    from exkiq.runnable import Runnable
+
+T = TypeVar("T")
+
+DRAIN_SECONDS = 10.0
+"""What running jobs are given to end when the process does."""
+
+CALL_SECONDS = 60.0
+"""For whatever is done on the loop of a household: far more than it takes."""
+
+ENDED = (State.SUCCEEDED, State.CANCELLED)
+
+
+class Household:
+    """The local queues of one file, or all that have none. Its client may be used everywhere.
+
+    `terms_of` gives what was said of a queue by its name. Queues also turn up by themselves: on
+    the disk, or because a job was moved there.
+    """
+
+    def __init__(self, path: Path | None, terms_of: Callable[[str], Terms]) -> None:
+        self.path = path
+        self.tasks = TaskTable(self._needed)
+        self._terms_of = terms_of
+        self._clock = SystemClock()
+        self._pid = os.getpid()
+        self._journal: LocalJournal | None = None
+        self._workshop = Workshop("exkiq local jobs")
+        self._runners: dict[str, LocalRunner] = {}
+
+    # ---- from any thread -----------------------------------------------------------------------
+
+    def start(self) -> Household:
+        """Open the file, and start the thread. Errors: ConfigError, DataError."""
+        self._journal = None if self.path is None else LocalJournal(self.path)
+        self._loop = asyncio.new_event_loop()
+        name = "exkiq local" if self.path is None else f"exkiq local {self.path.name}"
+        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
+        self._thread.start()
+        try:
+            self._on_loop(self._build())
+        except BaseException:
+            self._end_thread()
+            if self._journal is not None:
+                self._journal.close()
+            raise
+        return self
+
+    def serves(self, name: str) -> bool:
+        """Whether it has this queue."""
+        return name in self._runners
+
+    def serve(self, name: str) -> None:
+        """Have this queue, and run its jobs."""
+        if not self.serves(name):
+            self._on_loop(self._serve(name))
+
+    def name_of(self, runnable: Runnable) -> str:
+        """The name by which jobs find this task. Errors: SerializationError."""
+        if self.path is not None:
+            check_outlives(runnable, self.path)
+        name = self.tasks.name_of(runnable)
+        if self.tasks.is_look_due:
+            self._loop.call_soon_threadsafe(self.tasks.look)
+        return name
+
+    def close(self, drain: float) -> None:
+        """Let running jobs end, for so many seconds, hand back the rest, end the thread."""
+        if self._pid != os.getpid() or self._loop.is_closed():
+            return
+        self._on_loop(self._close(drain), drain + CALL_SECONDS)
+        self._end_thread()
+
+    def _end_thread(self) -> None:
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join()
+        self._loop.close()
+
+    def leave_to_parent(self) -> None:
+        """In a child after a fork: the file stays the parent's."""
+        if self._journal is not None:
+            self._journal.leave_to_parent()
+
+    def _run(self) -> None:
+        asyncio.set_event_loop(self._loop)
+        self._loop.run_forever()
+
+    def _on_loop(self, work: Coroutine[Any, Any, T], timeout: float = CALL_SECONDS) -> T:
+        return asyncio.run_coroutine_threadsafe(work, self._loop).result(timeout)
+
+    # ---- on the loop ---------------------------------------------------------------------------
+
+    async def _build(self) -> None:
+        journal = self._journal
+        machine = None if journal is None else journal.machine
+        self.client = LocalClient(self._clock)
+        self._rooms = Rooms(
+            self._loop, self._clock, self.client.next_pid, self._serve_all, journal, machine
+        )
+        self.client.open(self._loop, door_of(self._loop, self._rooms.server))
+        self._serve_all([*self._rooms.machine.queues])
+
+    async def _serve(self, name: str) -> None:
+        self._serve_all([name])
+
+    def _serve_all(self, names: list[str]) -> None:
+        for name in names:
+            if name not in self._runners:
+                terms = self._terms_of(name)
+                runner = LocalRunner(
+                    terms.concurrency,
+                    terms.make_dispatcher,
+                    self.tasks,
+                    self._workshop,
+                    self._clock,
+                )
+                self._runners[name] = runner
+                runner.report = self._rooms.add(name, runner, [name]).report
+
+    def _needed(self) -> set[str]:
+        jobs = self._rooms.machine.jobs.values()
+        return {job.spec.task for job in jobs if job.state not in ENDED}
+
+    async def _close(self, drain: float) -> None:
+        self._rooms.stop_taking()
+        await asyncio.gather(*(runner.drain(drain) for runner in self._runners.values()))
+        await self.client.hang_up()
+        left = await self._rooms.stop()
+        if left and self.path is None:
+            log.warning("this process ends, and with it %d jobs of its local queues", left)
+        if self._journal is not None:
+            self._journal.close()

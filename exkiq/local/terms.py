@@ -1,0 +1,57 @@
+"""What is said of a local queue besides its name."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from os import PathLike
+from pathlib import Path
+
+from exkiq.config.plugins import load_plugin
+from exkiq.dispatchers import LRU, Dispatcher
+
+CONCURRENCY = 10
+CONCURRENCY_MAX = 10_000
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """The options of a `Local`, as checked. `durable` is an absolute path."""
+
+    durable: Path | None = None
+    concurrency: int = CONCURRENCY
+    dispatcher: object = None
+
+    def __str__(self) -> str:
+        """The options as they are written, each behind a comma."""
+        options = "" if self.durable is None else f", durable={str(self.durable)!r}"
+        if self.concurrency != CONCURRENCY:
+            options += f", concurrency={self.concurrency}"
+        if self.dispatcher is not None:
+            options += f", dispatcher={self.dispatcher!r}"
+        return options
+
+    def make_dispatcher(self) -> Dispatcher:
+        """Who chooses the slots."""
+        return LRU() if self.dispatcher is None else _dispatcher(self.dispatcher)
+
+
+PLAIN = Terms()
+
+
+def check_terms(
+    durable: str | PathLike[str] | None, concurrency: object, dispatcher: object
+) -> Terms:
+    """The options as they were given. Errors: ValueError naming the bad one."""
+    is_count = isinstance(concurrency, int) and not isinstance(concurrency, bool)
+    if not is_count or not 1 <= concurrency <= CONCURRENCY_MAX:  # type: ignore[operator]
+        raise ValueError(
+            f"concurrency must be an int from 1 to {CONCURRENCY_MAX}, not {concurrency!r}"
+        )
+    if dispatcher is not None:
+        _dispatcher(dispatcher)
+    path = None if durable is None else Path(durable).absolute()
+    return Terms(path, concurrency, dispatcher)  # type: ignore[arg-type]
+
+
+def _dispatcher(given: object) -> Dispatcher:
+    return load_plugin("dispatcher", given, Dispatcher)  # type: ignore[type-abstract]
