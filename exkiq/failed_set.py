@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING
 
 from exkiq import client as clients
 from exkiq.inspect import JobStatus
-from exkiq.job import Job, Pages
+from exkiq.job import Job
 from exkiq.machine import State, commands
 from exkiq.options import check_queue_name
+from exkiq.queue_handle import Pages
 
 if TYPE_CHECKING:
     from exkiq.client import Client

@@ -10,15 +10,19 @@ import asyncio
 import gc
 import signal
 import threading
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
 from exkiq.assembly import Assembly
 from exkiq.config import Settings, from_keywords
+from exkiq.declarations import check_weight
 from exkiq.errors import AlreadyStarted, NotRunning, Unavailable
+from exkiq.options import check_queue_name
 from exkiq.participant import Participant
+from exkiq.queues.views import stats_map
 from exkiq.service import Tasks
+from exkiq.status import raft_map
 from exkiq.telemetry import log, log_to_stderr
 
 T = TypeVar("T")
@@ -27,6 +31,8 @@ COLLECT_AFTER = (5_000, 10, 50_000)
 """Of new jobs a collection of the first kind walks 5,000 and one of the second 50,000, which
 takes about 10 ms. A full one would walk every job that waits, a second for some millions, and
 practically never comes: exkiq itself makes no cycles to speak of."""
+
+CALL_SECONDS_MAX = 5.0  # for a turn of a busy loop
 
 START_SECONDS_MAX = 120.0  # children that load a large APP, and a cluster that is being founded
 
@@ -230,12 +236,55 @@ class Node:
 
     def status(self) -> dict[str, Any]:
         """The map that `exkiq status --json` prints."""
-        participant = self._participant()
+        return self._call(Participant.status)
 
-        async def status() -> dict[str, Any]:
-            return participant.status()
+    def stats(self) -> dict[str, Any]:
+        """What this node counts and goes by.
 
-        return self._on_loop(status(), 5.0)
+        Shapes: "counts" as of `exkiq.stats()`; "raft": term, leader, commit index, length of the
+                log, voters and non-voters; "options": those in effect of its queues and pools.
+        """
+
+        def stats(participant: Participant) -> dict[str, Any]:
+            replica = participant.replica
+            return {
+                "counts": stats_map(replica.machine),
+                "raft": raft_map(replica),
+                "options": participant.declarations.options(participant.session.queues),
+            }
+
+        return self._call(stats)
+
+    def tree(self) -> dict[str, Any]:
+        """The node with the parts that run in it, nested: raft, links, children and their slots."""
+        assembly = self._running()
+        return self._call(lambda _: assembly.tree())
+
+    # ---- what it serves ------------------------------------------------------------------------
+
+    def queues(self) -> list[str]:
+        """The queues whose jobs this node runs, sorted."""
+        return sorted(self._participant().session.queues)
+
+    def workers(self) -> list[str]:
+        """The names of the workers and tasks that this node can run, sorted."""
+        return sorted(self._participant().declarations.tasks)
+
+    def start_queue(self, name: str, *, weight: int = 1) -> None:
+        """Run jobs of one more queue, from now until this node stops.
+
+        Errors: AlreadyStarted; ValueError for what is no name or weight; Refused on a node
+                without slots.
+        """
+        queue, share = check_queue_name(name), check_weight(weight)
+        self._call(lambda participant: participant.session.start_queue(queue, share))
+
+    def stop_queue(self, name: str) -> None:
+        """Run no more jobs of a queue: those that wait stay for other nodes, those that run end.
+
+        Errors: NotRunning for a queue that this node does not serve.
+        """
+        self._call(lambda participant: participant.session.stop_queue(name))
 
     def transfer_leadership(self, to: str | None = None) -> None:
         """Hand the lead to `to`, or to whoever is caught up best. Errors: NoQuorum."""
@@ -252,6 +301,15 @@ class Node:
 
     def _participant(self) -> Participant:
         return self._running().participant
+
+    def _call(self, ask: Callable[[Participant], T]) -> T:
+        """What `ask` gives, called on the node's loop."""
+        participant = self._participant()
+
+        async def call() -> T:
+            return ask(participant)
+
+        return self._on_loop(call(), CALL_SECONDS_MAX)
 
     def _failed(self, error: BaseException) -> None:
         self._failure = error

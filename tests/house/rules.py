@@ -259,7 +259,7 @@ RULES: tuple[Callable[[Module], Iterator[Fault]], ...] = (
 
 
 # Started by a person or by pip, not by an import.
-ENTRANCES = ("exkiq", "exkiq.__main__", "exkiq.cli")
+ENTRANCES = ("exkiq", "exkiq.__main__", "exkiq.cli", "exkiq.cli.run_job_app")
 
 
 def unused_modules(modules: list[Module]) -> set[str]:

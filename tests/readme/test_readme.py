@@ -22,7 +22,7 @@ from tests.readme.newcomer import Newcomer
 BLOCKS = readme_blocks()
 
 # Done in their order, by one person.
-STORY = ("file", "start", "python", "shell", "environment", "stopped")
+STORY = ("file", "start", "python", "pytest", "shell", "environment", "stopped")
 ALONE = ("scripts", "install", "settings", "usage")
 
 

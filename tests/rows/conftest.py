@@ -11,6 +11,7 @@ import pytest
 from exkiq import client as clients
 from tests.cluster.harness import Cluster, cluster
 from tests.rows.nodes import Group
+from tests.rows.slot_pools import Notes, SharedPool
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -69,3 +70,33 @@ def processes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
         patch.setenv("LEDGER", str(folder / "ledger"))
         with cluster(folder, 3, "--concurrency", "2", app="tests.rows.jobs") as made:
             yield made
+
+
+@pytest.fixture(scope="module")
+def slot_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Where the jobs of this file leave their notes."""
+    made = tmp_path_factory.mktemp("slots")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SLOTS_FOLDER", str(made))
+        yield made
+
+
+@pytest.fixture
+def notes(slot_folder: Path) -> Notes:
+    """The lines that jobs noted under a name; nothing of an earlier test."""
+    for path in slot_folder.iterdir():
+        path.unlink()
+
+    def read(name: str) -> list[str]:
+        path = slot_folder / name
+        return path.read_text().splitlines() if path.exists() else []
+
+    return read
+
+
+@pytest.fixture(scope="module")
+def slots(slot_folder: Path) -> Iterator[SharedPool]:
+    """One child for the tests that leave it as it was."""
+    made = SharedPool()
+    yield made
+    made.close()

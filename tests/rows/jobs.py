@@ -12,8 +12,9 @@ from typing import Any
 import exkiq
 from exkiq import Worker, current_job, task
 from tests.cluster.jobs import ledger, note
+from tests.rows.session_app import Account, Block, Climb, Diary, Kept, Linger, Quick
 
-__all__ = ["ledger", "note"]
+__all__ = ["Account", "Block", "Climb", "Diary", "Kept", "Linger", "Quick", "ledger", "note"]
 
 HOLD_SECONDS_MAX = 20.0
 
@@ -141,3 +142,18 @@ class Methods(Worker, queue="functions"):
     @task
     def double(self, number: int) -> int:
         return 2 * number
+
+
+class Telling(Worker, queue="holds"):
+    """Says how far it is, then runs until a file is there."""
+
+    def perform(self, gate: str) -> None:
+        self.progress({"done": 1, "of": 2})
+        Hold().perform(gate)
+
+
+class Returning(Worker, queue="echo", retries=0):
+    """Returns what cannot be kept."""
+
+    def perform(self, kind: str) -> object:
+        return "x" * 300_000 if kind == "large" else object()
