@@ -33,7 +33,7 @@ class Releases:
     ) -> None:
         self._group, self._links = group, links
         self._propose, self._operation_id = propose, operation_id
-        self._asked = 0  # the highest schema that was proposed in this run
+        self._asked = (0, 0)  # what was proposed last, and in which term: that may be lost with it
 
     def look(self) -> None:
         """Now and then: whether a later schema can be used."""
@@ -44,7 +44,7 @@ class Releases:
         others = [links.get(name) for name in machine.members if name != self._group.name]
         known = [None if link is None else link.peer.schema for link in others]
         level = schemas.next_schema(known, machine.schema)
-        if level is not None and level > self._asked:
-            self._asked = level
+        if level is not None and self._asked != (level, machine.term):
+            self._asked = level, machine.term
             log.info("all members can apply schema %d: it is used from now on", level)
             self._propose(commands.schema(self._operation_id(), level))

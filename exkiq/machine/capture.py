@@ -11,31 +11,34 @@ it has read anything new, then it finds the old fields.
 
 from __future__ import annotations
 
-from dataclasses import astuple
+from operator import attrgetter
 from typing import TYPE_CHECKING, NamedTuple
 
-from exkiq.machine import limits, session_jobs
+from exkiq.machine import limits
 from exkiq.machine.lanes import TOTALS as QUEUE_TOTALS
 from exkiq.machine.record import freeze
 from exkiq.machine.store import TOTALS
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator, Mapping
 
     from exkiq.machine.lanes import QueueState
     from exkiq.machine.outcomes import Answer
     from exkiq.machine.record import Record
+    from exkiq.machine.session_jobs import SessionJob
+    from exkiq.machine.sessions import Session
     from exkiq.machine.store import Store
+    from exkiq.machine.tally import Taken
     from exkiq.machine.tombstones import Row
 
 
 class QueueRow(NamedTuple):
     name: str
     paused: bool
-    totals: list[int]
-    waited: list[int]
-    ran: list[int]
-    ended_recently: list[tuple[int, int]]
+    totals: tuple[int, ...]
+    waited: Taken
+    ran: Taken
+    ended_recently: Mapping[int, int]
 
 
 class SessionRow(NamedTuple):
@@ -55,7 +58,7 @@ class MemberRow(NamedTuple):
 
 
 class Head(NamedTuple):
-    """All of the state that does not grow with the number of jobs.
+    """All of the state that does not grow with the number of jobs or queues.
 
     Shapes: `listed_from` is the order of the first succeeded job that is still listed; those
             before it are there for their results alone.
@@ -72,7 +75,6 @@ class Head(NamedTuple):
     schema: int
     listed_from: int
     totals: list[int]
-    queues: list[QueueRow]
     sessions: list[SessionRow]
     members: list[MemberRow]
     remembered: list[tuple[bytes, Answer]]
@@ -81,7 +83,8 @@ class Head(NamedTuple):
 class Capture:
     """What a snapshot is made of.
 
-    Shapes: `tombstones` and `session_jobs` are their rows, `batches` gives those of the records.
+    Shapes: `queues` and `tombstones` are their rows, `session_jobs` each with its id; `batches`
+            gives the rows of the records.
     """
 
     __slots__ = (
@@ -90,6 +93,7 @@ class Capture:
         "_pages",
         "head",
         "index",
+        "queues",
         "record_count",
         "session_jobs",
         "tombstones",
@@ -99,7 +103,8 @@ class Capture:
         self.index = store.index
         self.head = _head(store)
         self.tombstones: list[Row] = list(store.tombstones.rows)
-        self.session_jobs = session_jobs.freeze_rows(store)
+        self.queues = list(map(_queue_row, store.queues.values()))
+        self.session_jobs: list[tuple[str, SessionJob]] = list(store.session_jobs.items())
         self.record_count = len(store.jobs)
         self._pages = store.jobs.pages.take()
         self._kept: dict[Record, tuple[object, ...]] = {}
@@ -125,29 +130,32 @@ class Capture:
             del rows[:count]
 
 
+_queue_totals: Callable[[QueueState], tuple[int, ...]] = attrgetter(*QUEUE_TOTALS)
+
+
 def _queue_row(queue: QueueState) -> QueueRow:
     return QueueRow(
         queue.name,
         queue.paused,
-        [getattr(queue, name) for name in QUEUE_TOTALS],
-        queue.waited.row(),
-        queue.ran.row(),
-        list(queue.ended_recently.windows.items()),
+        _queue_totals(queue),
+        queue.waited.take(),
+        queue.ran.take(),
+        queue.ended_recently.take(),
+    )
+
+
+def _session_row(session: Session) -> SessionRow:
+    return SessionRow(
+        session.id,
+        session.node,
+        session.run_id,
+        session.address,
+        session.claimed_total,
+        list(session.stopping),
     )
 
 
 def _head(store: Store) -> Head:
-    sessions = [
-        SessionRow(
-            session.id,
-            session.node,
-            session.run_id,
-            session.address,
-            session.claimed_total,
-            list(session.stopping),
-        )
-        for session in store.sessions.values()
-    ]
     return Head(
         store.index,
         store.term,
@@ -160,8 +168,10 @@ def _head(store: Store) -> Head:
         store.schema,
         store.succeeded[0].order if store.succeeded else limits.INT_MAX,
         [getattr(store.totals, name) for name in TOTALS],
-        [_queue_row(queue) for queue in store.queues.values()],
-        sessions,
-        [MemberRow(*astuple(member)) for member in store.members.values()],
+        list(map(_session_row, store.sessions.values())),
+        [
+            MemberRow(member.name, member.address, member.incarnation, member.role)
+            for member in store.members.values()
+        ],
         list(store.remembered.items()),
     )

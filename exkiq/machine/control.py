@@ -32,7 +32,7 @@ def cancel(store: Store, request: Cancel, applied: Applied) -> Answer:
     if not request.running:
         return "in_progress"
     store.sessions_by_id[record.session].stopping[record.id] = None
-    applied.stopping.append(record)
+    applied.tell("stopping", record)
     return "stopping"
 
 
@@ -61,7 +61,7 @@ def move(store: Store, request: Move, applied: Applied) -> Answer:
         store.to_later(record, record.state)
     else:
         store.to_tail(record, record.state)
-    applied.moved.append(record)
+    applied.tell("moved", record)
     return "ok"
 
 
@@ -91,10 +91,13 @@ def clear(store: Store, name: str, applied: Applied) -> Answer:
     if queue is None:
         return 0
     unstarted = chain(queue.waiting(), store.parked_jobs(name), queue.later.values())
-    records = list(islice(unstarted, limits.CLEAR_JOBS_MAX))
-    for record in records:
+    before = len(applied.ended)
+    for record in list(islice(unstarted, limits.CLEAR_JOBS_MAX)):
         _cancel(store, record, applied)
-    return len(records)
+        # with the start of a session job go the steps behind it, up to a hundred
+        if len(applied.ended) - before >= limits.CLEAR_JOBS_MAX:
+            break
+    return len(applied.ended) - before
 
 
 def _cancel(store: Store, record: Record, applied: Applied) -> None:

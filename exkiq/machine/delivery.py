@@ -83,8 +83,10 @@ def _start(store: Store, session: Session, ids: list[str]) -> list[Record]:
         started.append(record)
     session.claimed_total += len(started)
     for name, times in waited.items():
-        queues[name].running += len(times)
-        queues[name].waited.observe(times)
+        if times:
+            queue = queues[name]
+            queue.running += len(times)
+            queue.waited.observe(times)
     return started
 
 
@@ -109,20 +111,19 @@ def complete(store: Store, request: Complete, applied: Applied) -> Answer:
         record.completed_ms = now_ms
         if values is not None:
             record.result = values[position]
-        if record.spec is not known:
+        if record.spec is not known:  # most jobs of a report share it
             known = record.spec
             times = ran.setdefault(known.queue, [])
         times.append(0 if run_ms is None else run_ms[position])
         retention.end_succeeded(store, record)
         ended.append(record)
-    count = 0
     for name, times in ran.items():
         queue, number = store.queues[name], len(times)
         queue.running -= number
         queue.succeeded_total += number
         queue.ran.observe(times)
         queue.ended_recently.add(now_ms, number)
-        count += number
+    count = len(ended) - before
     store.totals.succeeded_total += count
     store.totals.stale_completions += len(request.ids) - count
     if session is not None and session.stopping:
@@ -163,10 +164,10 @@ def _carry_out(store: Store, record: Record, failure: Failure, applied: Applied)
             retention.end_abandoned(store, record, applied)
         case Verdict.RETRY:
             _try_later(store, record, failure.delay_ms)
-            applied.retried.append(record)
+            applied.tell("retried", record)
         case Verdict.REQUEUE:
             _to_tail_again(store, record)
-            applied.retried.append(record)
+            applied.tell("retried", record)
         case Verdict.MOVE:
             _move(store, record, failure.queue, applied)
 
@@ -201,7 +202,7 @@ def _move(store: Store, record: Record, name: str, applied: Applied) -> None:
     record.failures = 0
     record.lost = 0
     _to_tail_again(store, record)
-    applied.moved.append(record)
+    applied.tell("moved", record)
 
 
 def _move_fault(store: Store, record: Record, name: str) -> str:
@@ -303,7 +304,7 @@ def _give_back(
 
     Shapes: `stopped` are those that were cancelled while they ran: they end as that.
     """
-    (applied.lost if is_lost else applied.returned).extend(sorted(records, key=by_order))
+    applied.tell("lost" if is_lost else "returned", *sorted(records, key=by_order))
     if is_lost:
         records = _survivors(store, records, applied)
     for record in records:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 def enqueue(store: Store, request: Enqueue, _: Applied) -> Answer:
     """Make the jobs whose ids are free; with the unique flag all of them or none."""
-    if len(store.jobs) + len(request.ids) > limits.JOBS_MAX:
+    if not store.has_room(len(request.ids)):
         raise Rejected(f"the cluster holds {limits.JOBS_MAX} jobs, its limit")
     if request.is_unique:
         _check_free(store, request.ids)

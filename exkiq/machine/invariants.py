@@ -166,8 +166,9 @@ def _kept(machine: Machine) -> Iterator[Record]:
 
 
 def _bounds(machine: Machine) -> Iterator[str]:
+    waiting_steps = sum(len(job.mailbox) for job in machine.session_jobs.values())
     for name, size, highest in (
-        ("jobs", len(machine.jobs), limits.JOBS_MAX),
+        ("jobs", len(machine.jobs) + waiting_steps, limits.JOBS_MAX),
         ("queues", len(machine.queues), limits.QUEUES_MAX),
         ("sessions", len(machine.sessions), limits.SESSIONS_MAX),
         ("remembered", len(machine.remembered), limits.REMEMBERED_MAX),

@@ -33,7 +33,7 @@ ID_CHARS_MAX = 128
 """A job's id: a UUID, a URL or a key of the user's; it is held by several tables."""
 
 SESSION_ID_CHARS_MAX = 100
-"""A session job's id: with a slash and a number behind it, it is the id of a step's job."""
+"""A session job's id: with a slash and a pid behind it, it is the id of a step's job."""
 
 SESSION_TASK_CHARS_MAX = 489
 """The task of a session job: with the name of a step behind it, it is the task of a job."""

@@ -6,6 +6,11 @@ Total: `apply` gives a value for any bytes whatsoever. A parser checks an operat
 anything changes, so what is refused leaves the state as it was. Should a bug of ours raise all
 the same, the operation is refused and counted in `faults`: all replicas run the same code over
 the same state, so they stay equal, and an exception would stop the whole cluster for ever.
+
+One thing stops a single node: a schema that its release does not know, said by the leader once
+every member knew it. What later entries mean is known to the others only, so `apply` raises
+DataError instead of guessing, then and ever after, and no capture is taken of such a state: the
+node starts again, under a release that knows the schema, from before that entry.
 """
 
 from __future__ import annotations
@@ -13,6 +18,7 @@ from __future__ import annotations
 import hashlib
 import weakref
 from dataclasses import replace
+from operator import attrgetter
 from types import MappingProxyType
 from typing import TYPE_CHECKING, TypeAlias, TypeVar
 
@@ -29,14 +35,14 @@ from exkiq.machine import (
     retention,
     session_jobs,
 )
+from exkiq.machine import schema as schemas
 from exkiq.machine.capture import Capture
 from exkiq.machine.checks import Rejected
 from exkiq.machine.commands import LEADER_OPS, Op, decode_entry, decode_op, peek_pid
 from exkiq.machine.outcomes import Answer, Applied, Refused
-from exkiq.machine.schema import check_schema, is_used
 from exkiq.machine.sessions import ROLES, Member, MemberChange, MemberVerb
 from exkiq.machine.snapshot import decode_snapshot
-from exkiq.machine.store import TOTALS, Store
+from exkiq.machine.store import TOTALS, Store, Totals
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -61,6 +67,7 @@ class Machine(Store):
     def __init__(self) -> None:
         super().__init__()
         self._captures: list[weakref.ref[Capture]] = []
+        self._packer = msgpack.Packer(default=_pack_refused)  # kept: half the time of a new one
 
     def apply(self, index: int, body: bytes) -> Applied:
         """Carry out an entry.
@@ -76,16 +83,19 @@ class Machine(Store):
         self.index = index
         entry = decode_entry(body)
         if entry is not None:
-            self.captures = self._open_captures()
-            self.term = max(self.term, entry.term)
-            self.now_ms = max(self.now_ms, entry.now_ms)
+            self.captures = self._open_captures() if self._captures else ()
+            if entry.term > self.term:
+                self.term = entry.term
+            if entry.now_ms > self.now_ms:
+                self.now_ms = entry.now_ms
             is_stale = entry.term < self.term
             for op in entry.ops:
                 applied.results.append(self._run(op, is_stale, applied))
             retention.settle(self, applied)
             self.captures = ()
         self._roll(body, applied.results)
-        check_schema(self.schema)  # of this node alone: it has to stop, not to go on differently
+        if self.schema > schemas.SCHEMA:
+            schemas.check_schema(self.schema)
         return applied
 
     def apply_member(self, index: int, change: MemberChange) -> None:
@@ -162,7 +172,11 @@ class Machine(Store):
         return self.digest.hex()
 
     def capture(self) -> Capture:
-        """Take an unchanging view of the state, for `encode_snapshot` on another thread."""
+        """Take an unchanging view of the state, for `encode_snapshot` on another thread.
+
+        Errors: DataError when the cluster uses a later schema than this release knows.
+        """
+        schemas.check_schema(self.schema)
         capture = Capture(self)
         self._captures.append(weakref.ref(capture))
         return capture
@@ -198,7 +212,7 @@ class Machine(Store):
         if not isinstance(code, int) or not isinstance(pid, bytes):
             raise TypeError("decode_op checks code and pid")
         verb = VERBS.get(code)
-        if verb is None or not is_used(code, self.schema):
+        if verb is None or (schemas.SINCE and not schemas.is_used(code, self.schema)):
             return pid, Refused("UnsupportedOperation", f"no operation has the code {code}")
         if is_stale and code in LEADER_OPS:
             return pid, Refused("Refused", "stale_term: a former leader said this")
@@ -214,20 +228,20 @@ class Machine(Store):
 
     def _open_captures(self) -> tuple[Capture, ...]:
         """The captures that somebody still holds."""
-        if not self._captures:
-            return ()
         found = [(ref, ref()) for ref in self._captures]
         self._captures = [ref for ref, capture in found if capture is not None]
         return tuple(capture for _, capture in found if capture is not None)
 
     def _roll(self, body: bytes, results: list[tuple[bytes, Answer | Refused]]) -> None:
         facts = (self.index, self.now_ms, self.sequence, len(self.jobs), len(self.failed))
-        totals = [getattr(self.totals, name) for name in TOTALS]
-        outcome = msgpack.packb((facts, totals, results), default=_pack_refused)
+        outcome = self._packer.pack((facts, _totals(self.totals), results))
         rolling = hashlib.blake2b(self.digest, digest_size=16)
         rolling.update(outcome)
         rolling.update(body)
         self.digest = rolling.digest()
+
+
+_totals: Callable[[Totals], tuple[int, ...]] = attrgetter(*TOTALS)
 
 
 def _pack_refused(refused: Refused) -> list[str]:
@@ -292,8 +306,8 @@ VERBS: MappingProxyType[int, Verb] = MappingProxyType(
         Op.MOVE: _remembered(_verb(parsing.move, control.move)),
         Op.PARK: _verb(parsing.park, control.park),
         Op.UNPARK: _verb(parsing.unpark, control.unpark),
-        Op.SESSION_START: _remembered(_verb(parsing.session_start, session_jobs.start)),
-        Op.SESSION_POST: _remembered(_verb(parsing.session_post, session_jobs.post)),
+        Op.SESSION_START: _verb(parsing.session_start, session_jobs.start),
+        Op.SESSION_POST: _verb(parsing.session_post, session_jobs.post),
         Op.SCHEMA: _verb(parsing.schema, control.schema),
     }
 )

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Literal, NamedTuple, TypeAlias
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from exkiq.machine.record import Record
 
 Answer: TypeAlias = "bool | int | str | list[int | list[int]]"
@@ -62,8 +64,21 @@ class Applied:
         self.ended: list[Record] = []
         self.over: list[tuple[str, int]] = []
         self.begun: list[tuple[str, int]] = []
-        self.retried: list[Record] = []
-        self.moved: list[Record] = []
-        self.returned: list[Record] = []
-        self.lost: list[Record] = []
-        self.stopping: list[Record] = []
+        # most entries have none of these: nothing is made for them
+        self.retried: Sequence[Record] = ()
+        self.moved: Sequence[Record] = ()
+        self.returned: Sequence[Record] = ()
+        self.lost: Sequence[Record] = ()
+        self.stopping: Sequence[Record] = ()
+
+    def tell(
+        self,
+        news: Literal["retried", "moved", "returned", "lost", "stopping"],
+        *records: Record,
+    ) -> None:
+        """Add jobs to one of the rarer lists."""
+        told = getattr(self, news)
+        if told:
+            told.extend(records)
+        elif records:
+            setattr(self, news, [*records])

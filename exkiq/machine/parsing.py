@@ -139,7 +139,8 @@ def session_start(items: Items) -> SessionStart:
     spec = _spec(values)
     if len(spec.task) > limits.SESSION_TASK_CHARS_MAX:
         raise Rejected(f"a session job's task is over {limits.SESSION_TASK_CHARS_MAX} characters")
-    return SessionStart(spec, _session_id(session_id), checks.payload(payload))
+    session_id = _session_id(session_id)
+    return SessionStart(spec, session_id, _step_id(session_id, items), checks.payload(payload))
 
 
 def session_post(items: Items) -> SessionPost:
@@ -147,7 +148,9 @@ def session_post(items: Items) -> SessionPost:
     word = checks.any_text(verb, "what a session job is asked for")
     if word not in set(Post):
         raise Rejected("a session job is asked for an update or a finish")
-    return SessionPost(_session_id(session_id), Post(word), checks.payload(payload))
+    session_id = _session_id(session_id)
+    step_id = _step_id(session_id, items)
+    return SessionPost(session_id, step_id, Post(word), checks.payload(payload))
 
 
 def schema(items: Items) -> int:
@@ -157,6 +160,14 @@ def schema(items: Items) -> int:
 
 def _session_id(value: object) -> str:
     return checks.text(value, limits.SESSION_ID_CHARS_MAX, "a session job's id")
+
+
+def _step_id(session_id: str, items: Items) -> str:
+    """The id of the step's job, the same for the same operation."""
+    pid = items[1]
+    if not isinstance(pid, bytes):
+        raise TypeError("decode_op checks the pid")
+    return f"{session_id}/{pid.hex()}"
 
 
 def _task(value: object) -> str:

@@ -101,11 +101,13 @@ class Unpark(NamedTuple):
 class SessionStart(NamedTuple):
     spec: Spec
     id: str
+    step_id: str
     payload: bytes
 
 
 class SessionPost(NamedTuple):
     id: str
+    step_id: str
     verb: Post
     payload: bytes
 

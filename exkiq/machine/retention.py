@@ -129,9 +129,10 @@ def settle(store: Store, applied: Applied) -> None:
     ended = applied.ended
     if not ended:
         return
+    states = {record.state for record in ended}  # mostly one
     for state in (State.SUCCEEDED, State.FAILED, State.CANCELLED):
-        ids = tuple([record.id for record in ended if record.state is state])
-        if ids:
+        if state in states:
+            ids = tuple([record.id for record in ended if record.state is state])
             store.tombstones.bury(Row(store.now_ms, state, ids))
     store.tombstones.trim()
     _trim_succeeded(store)

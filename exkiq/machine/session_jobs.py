@@ -12,18 +12,24 @@ back, lost, moved, cancelled.
 | failed, cancelled     | as it was                | the next step; after a start: it is gone    |
 
 When it is gone, what still waits is cancelled and says why: each has a job's id already, on
-which somebody waits. A step's id ends with a number that is given once in the life of a
-cluster, so the steps of a later session job of the same id have other ids.
+which somebody waits.
+
+A step's id is made of the pid of the operation that asked for it. So whoever asks again, after
+an outcome that nobody knows, is told of the step that is there, as long as the ids of ended
+jobs stay taken; and the steps of a later session job of the same id have other ids.
+
+A step that waits counts as a job towards the limit of jobs: its room is kept, since there is
+nobody who could be told that it is refused when it has its turn.
 """
 
 from __future__ import annotations
 
-from collections import deque
 from typing import TYPE_CHECKING, NamedTuple
 
 from exkiq.machine import limits, retention
 from exkiq.machine.checks import Rejected
 from exkiq.machine.commands import Post
+from exkiq.machine.outcomes import Refused
 from exkiq.machine.record import Record, Spec, State
 from exkiq.machine.transitions import WAYS, Step
 
@@ -45,39 +51,40 @@ class Turn(NamedTuple):
     step_id: str
 
 
-class SessionJob:
-    """One session job.
+class SessionJob(NamedTuple):
+    """One session job; a value, so that a capture holds all of them by their references.
 
     Shapes: `state` is what the last step gave, None at first. `step` is the one that is a job
             now, None while nothing is to be done; `mailbox` are those behind it.
     """
 
-    __slots__ = ("mailbox", "spec", "state", "step")
-
-    def __init__(self, spec: Spec, state: bytes | None = None) -> None:
-        self.spec = spec
-        self.state = state
-        self.step: Turn | None = None
-        self.mailbox: deque[Turn] = deque()
+    spec: Spec
+    state: bytes | None = None
+    step: Turn | None = None
+    mailbox: tuple[Turn, ...] = ()
 
 
 def start(store: Store, request: SessionStart, _: Applied) -> Answer:
     """Make a session job and its first step; gives the step's id."""
     session_id, spec = request.id, request.spec
+    if _is_asked_again(store, request.step_id):
+        return request.step_id
     if session_id in store.session_jobs:
         raise Rejected(f"a session job {session_id!r} exists", "JobAlreadyExists")
     if len(store.session_jobs) >= limits.SESSION_JOBS_MAX:
         raise Rejected(f"the cluster holds {limits.SESSION_JOBS_MAX} session jobs, its limit")
-    if len(store.jobs) >= limits.JOBS_MAX:
-        raise Rejected(f"the cluster holds {limits.JOBS_MAX} jobs, its limit")
+    _check_room(store)
     if store.queue(spec.queue) is None:
         raise Rejected(f"the cluster has {limits.QUEUES_MAX} queues, its limit")
-    job = store.session_jobs[session_id] = SessionJob(store.intern(spec))
-    return _post(store, session_id, job, START, request.payload)
+    store.session_jobs[session_id] = SessionJob(store.intern(spec))
+    _post(store, session_id, Turn(START, request.payload, request.step_id))
+    return request.step_id
 
 
 def post(store: Store, request: SessionPost, _: Applied) -> Answer:
     """Put a step into the mailbox, or have it done now; gives the step's id."""
+    if _is_asked_again(store, request.step_id):
+        return request.step_id
     job = store.session_jobs.get(request.id)
     if job is None:
         raise Rejected(f"no session job {request.id!r}", "NoSuchJob")
@@ -88,38 +95,43 @@ def post(store: Store, request: SessionPost, _: Applied) -> Answer:
     if waiting_bytes + len(request.payload) > limits.SESSION_MAILBOX_BYTES_MAX:
         text = f"session job {request.id!r} has {waiting_bytes} bytes of steps waiting"
         raise Rejected(f"{text}, its limit is {limits.SESSION_MAILBOX_BYTES_MAX}")
-    return _post(store, request.id, job, str(request.verb), request.payload)
+    _check_room(store)
+    _post(store, request.id, Turn(str(request.verb), request.payload, request.step_id))
+    return request.step_id
 
 
-def _post(store: Store, session_id: str, job: SessionJob, verb: str, payload: bytes) -> str:
-    turn = Turn(verb, payload, _free_id(store, session_id))
+def _is_asked_again(store: Store, step_id: str) -> bool:
+    steps, stones = store.session_steps, store.tombstones.stones
+    return step_id in steps or step_id in store.jobs or step_id in stones
+
+
+def _check_room(store: Store) -> None:
+    if not store.has_room(1):
+        raise Rejected(f"the cluster holds {limits.JOBS_MAX} jobs, its limit")
+
+
+def _post(store: Store, session_id: str, turn: Turn) -> None:
+    job = store.session_jobs[session_id]
     store.session_steps[turn.step_id] = session_id
-    job.mailbox.append(turn)
+    store.session_jobs[session_id] = job._replace(mailbox=(*job.mailbox, turn))
     if job.step is None:
-        _go_on(store, job)
-    return turn.step_id
+        _go_on(store, session_id, job.state)
 
 
-def _free_id(store: Store, session_id: str) -> str:
-    """An id for a step; nobody can enqueue a job under it from now on."""
-    while True:
-        step_id = f"{session_id}/{store.next_sequence()}"
-        if step_id not in store.jobs and step_id not in store.tombstones.stones:
-            return step_id
-
-
-def _go_on(store: Store, job: SessionJob) -> None:
-    """Make a job of the next step, if one waits."""
-    job.step = job.mailbox.popleft() if job.mailbox else None
-    if job.step is not None:
-        record = _make(store, job, job.step)
-        record.checkpoint = job.state
+def _go_on(store: Store, session_id: str, state: bytes | None) -> None:
+    """Take a state, and make a job of the next step, if one waits."""
+    spec, _, _, mailbox = store.session_jobs[session_id]
+    step = mailbox[0] if mailbox else None
+    store.session_jobs[session_id] = SessionJob(spec, state, step, mailbox[1:])
+    if step is not None:
+        record = _make(store, spec, step)
+        record.checkpoint = state
         store.to_tail(record, WAYS[Step.ENQUEUE].target)
 
 
-def _make(store: Store, job: SessionJob, turn: Turn) -> Record:
+def _make(store: Store, spec: Spec, turn: Turn) -> Record:
     """The record of a step, which stands nowhere yet."""
-    spec = store.intern(job.spec._replace(task=f"{job.spec.task}.on_{turn.verb}"))
+    spec = store.intern(spec._replace(task=f"{spec.task}.on_{turn.verb}"))
     now_ms = store.now_ms
     record = Record(turn.step_id, spec, turn.payload, State.QUEUED, now_ms, now_ms)
     store.jobs.add((record,))
@@ -133,13 +145,13 @@ def completed(store: Store, records: Iterable[Record], applied: Applied) -> None
     for record in [record for record in records if record.id in store.session_steps]:
         session_id = store.session_steps.pop(record.id)
         job = store.session_jobs[session_id]
-        # A value that could not be kept is no state; its handler sees to it before.
-        if record.result is None or isinstance(record.result, bytes):
-            job.state = record.result
         if job.step is not None and job.step.verb == Post.FINISH:
             _remove(store, session_id, applied)
+        elif isinstance(record.result, Refused):
+            # A value that could not be kept is no state; its handler sees to it before.
+            _go_on(store, session_id, job.state)
         else:
-            _go_on(store, job)
+            _go_on(store, session_id, record.result)
 
 
 def ended(store: Store, record: Record, applied: Applied) -> None:
@@ -151,7 +163,7 @@ def ended(store: Store, record: Record, applied: Applied) -> None:
     if job.step is not None and job.step.verb == START:
         _remove(store, session_id, applied)
     else:
-        _go_on(store, job)
+        _go_on(store, session_id, job.state)
 
 
 def _remove(store: Store, session_id: str, applied: Applied) -> None:
@@ -160,7 +172,7 @@ def _remove(store: Store, session_id: str, applied: Applied) -> None:
     for turn in job.mailbox:
         del store.session_steps[turn.step_id]
     for turn in job.mailbox:
-        record = _make(store, job, turn)
+        record = _make(store, job.spec, turn)
         text = f"session job {session_id!r} ended before this step"
         record.errors = (("NoSuchJob", text, "", store.now_ms),)
         retention.end_cancelled(store, record, applied)
@@ -168,27 +180,27 @@ def _remove(store: Store, session_id: str, applied: Applied) -> None:
 
 # ---- snapshots -------------------------------------------------------------------------------
 
-Row = tuple[str, tuple[object, ...], bytes | None, Turn | None, tuple[Turn, ...]]
-"""Id, spec, state, step and mailbox of a session job; every item is immutable."""
+Row = tuple[str, Spec, bytes | None, Turn | None, tuple[Turn, ...]]
+"""Id, spec, state, step and mailbox of a session job."""
 
 
-def freeze_rows(store: Store) -> list[Row]:
-    """All session jobs as plain values, in the order in which they started."""
-    return [
-        (session_id, tuple(job.spec), job.state, job.step, tuple(job.mailbox))
-        for session_id, job in store.session_jobs.items()
-    ]
+def row_of(session_id: str, job: SessionJob) -> Row:
+    """A session job as plain values."""
+    return session_id, *job
 
 
 def thaw_rows(store: Store, rows: Iterable[Sequence[object]]) -> None:
-    """Fill a store from what `freeze_rows` gave, also after a journey as msgpack.
+    """Fill a store from what `row_of` gave, in the order of the starts, after a journey as msgpack.
 
     Errors: ValueError or TypeError for what it did not give.
     """
     for session_id, spec, state, step, mailbox in rows:
-        job = SessionJob(store.intern(Spec(*spec)), state)  # type: ignore[misc, arg-type]
-        job.step = None if step is None else Turn(*step)  # type: ignore[misc]
-        job.mailbox.extend(Turn(*turn) for turn in mailbox)  # type: ignore[attr-defined]
+        job = SessionJob(
+            store.intern(Spec(*spec)),  # type: ignore[misc]
+            state,  # type: ignore[arg-type]
+            None if step is None else Turn(*step),  # type: ignore[misc]
+            tuple(Turn(*turn) for turn in mailbox),  # type: ignore[attr-defined]
+        )
         store.session_jobs[session_id] = job  # type: ignore[index]
         store.session_steps.update(_steps_of(session_id, job))  # type: ignore[arg-type]
 

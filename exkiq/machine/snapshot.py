@@ -1,8 +1,8 @@
 """The whole state as bytes: canonical, so that equal states have equal bytes.
 
 A snapshot is a header (magic, version), chunks, each with its length before it, and an end: the
-length 0 and the SHA-256 of all before. The chunks are the head, the counts, the records in the
-order in which they came, the session jobs, one in each, and the tombstones.
+length 0 and the SHA-256 of all before. The chunks are the head, the counts, the queues, the
+records in the order in which they came, the session jobs, one in each, and the tombstones.
 
 A chunk of records is written field by field, since most fields of most jobs are the same: a
 field is a list of its values, or of the one value that all have. It brings the specs that no
@@ -23,7 +23,7 @@ import msgpack
 
 from exkiq.errors import DataError
 from exkiq.machine import session_jobs
-from exkiq.machine.capture import Capture, Head, QueueRow, SessionRow
+from exkiq.machine.capture import Head, SessionRow
 from exkiq.machine.lanes import TOTALS as QUEUE_TOTALS
 from exkiq.machine.lanes import QueueState
 from exkiq.machine.outcomes import Refused
@@ -38,6 +38,7 @@ from exkiq.machine.tombstones import Row, Tombstones
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
+    from exkiq.machine.capture import Capture, QueueRow
     from exkiq.machine.record import Record
     from exkiq.machine.store import Store
 
@@ -47,6 +48,7 @@ _HEADER = struct.Struct(">8sH")
 _LENGTH = struct.Struct(">I")
 _END = _LENGTH.pack(0)
 _ROWS_A_CHUNK = 256
+_QUEUES_A_CHUNK = 32  # a queue has a few hundred numbers
 
 _STATE, _RESULT, _ERRORS, _TIMER, _SPEC = map(
     FIELDS.index, ("state", "result", "errors", "timer", "spec")
@@ -76,15 +78,23 @@ def encode_pieces(capture: Capture) -> Iterator[bytes]:
 def _unsealed(capture: Capture) -> Iterator[bytes]:
     yield _HEADER.pack(MAGIC, VERSION)
     yield _chunk(capture.head)
-    yield _chunk([capture.record_count, len(capture.session_jobs), len(capture.tombstones)])
+    counts = [len(capture.queues), len(capture.session_jobs), len(capture.tombstones)]
+    yield _chunk([capture.record_count, *counts])
+    for start in range(0, len(capture.queues), _QUEUES_A_CHUNK):
+        yield _chunk(list(map(_plain, capture.queues[start : start + _QUEUES_A_CHUNK])))
     specs: dict[Spec, int] = {}
     for rows in capture.batches(_ROWS_A_CHUNK):
         yield _encode_rows(rows, specs)
-    yield from map(_chunk, capture.session_jobs)
+    yield from (_chunk(session_jobs.row_of(*item)) for item in capture.session_jobs)
     stones = capture.tombstones
     for start in range(0, len(stones), _ROWS_A_CHUNK):
         yield _chunk(stones[start : start + _ROWS_A_CHUNK])
     yield _END
+
+
+def _plain(queue: QueueRow) -> list[object]:
+    name, paused, totals, waited, ran, ended_recently = queue
+    return [name, paused, totals, waited.row(), ran.row(), list(ended_recently.items())]
 
 
 def _encode_rows(rows: list[tuple[object, ...]], specs: dict[Spec, int]) -> bytes:
@@ -131,7 +141,10 @@ def decode_snapshot(data: bytes | memoryview, store: Store, pause: Callable[[], 
     chunks = _chunks(_checked_body(data))
     try:
         listed_from = _fill_head(store, next(chunks))
-        record_count, session_count, row_count = msgpack.unpackb(next(chunks))
+        record_count, queue_count, session_count, row_count = msgpack.unpackb(next(chunks))
+        while len(store.queues) < queue_count:
+            _fill_queues(store, next(chunks))
+            pause()
         specs: list[Spec] = []
         queued: dict[Spec, list[Record]] = {}
         others: list[Record] = []
@@ -186,14 +199,6 @@ def _fill_head(store: Store, chunk: memoryview) -> int:
         setattr(store, name, getattr(head, name))
     for name, total in zip(TOTALS, head.totals, strict=True):
         setattr(store.totals, name, total)
-    for queue_row in starmap(QueueRow, head.queues):
-        queue = store.queues[queue_row.name] = QueueState(queue_row.name)
-        queue.paused = queue_row.paused
-        for name, total in zip(QUEUE_TOTALS, queue_row.totals, strict=True):
-            setattr(queue, name, total)
-        queue.waited = Tally.of_row(queue_row.waited)
-        queue.ran = Tally.of_row(queue_row.ran)
-        queue.ended_recently = EndedRecently(queue_row.ended_recently)
     for row in starmap(SessionRow, head.sessions):
         session = Session(row.id, row.node, row.run_id, row.address)
         session.claimed_total = row.claimed_total
@@ -202,6 +207,20 @@ def _fill_head(store: Store, chunk: memoryview) -> int:
     store.members = {row[0]: Member(*row) for row in head.members}
     store.remembered.update(head.remembered)
     return head.listed_from
+
+
+def _fill_queues(store: Store, chunk: memoryview) -> None:
+    before, rows = len(store.queues), msgpack.unpackb(chunk)
+    for queue_name, paused, totals, waited, ran, ended_recently in rows:
+        queue = store.queues[queue_name] = QueueState(queue_name)
+        queue.paused = paused
+        for name, total in zip(QUEUE_TOTALS, totals, strict=True):
+            setattr(queue, name, total)
+        queue.waited = Tally.of_row(waited)
+        queue.ran = Tally.of_row(ran)
+        queue.ended_recently = EndedRecently(ended_recently)
+    if len(store.queues) != before + len(rows) or not rows:
+        raise DataError("a snapshot with a queue that is there twice, or none in a chunk")
 
 
 def _fill_records(

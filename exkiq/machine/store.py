@@ -105,6 +105,10 @@ class Store:
         self.specs: dict[Spec, Spec] = {}
         self.captures: tuple[Capture, ...] = ()
 
+    def has_room(self, count: int) -> bool:
+        """Whether so many new jobs can be held; a step that waits has its room already."""
+        return len(self.jobs) + len(self.session_steps) + count <= limits.JOBS_MAX
+
     def next_sequence(self) -> int:
         """A number that was never given before."""
         self.sequence += 1

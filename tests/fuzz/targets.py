@@ -24,7 +24,8 @@ from zeroconf.asyncio import AsyncServiceInfo
 
 from exkiq.discovery.mdns import SERVICE, make_tag, sightings_of
 from exkiq.errors import DataError, RemoteWireError
-from exkiq.machine import Machine, Spec, check_op, commands
+from exkiq.machine import Machine, Spec, check_invariants, check_op, commands
+from exkiq.machine.schema import SCHEMA
 from exkiq.raft import high_water, snapshot_file
 from exkiq.raft.journal import Journal
 from exkiq.raft.messages import from_wire
@@ -94,6 +95,9 @@ def _machine() -> Machine:
         commands.session_begin(b"q" * 12, "n1", "run", "h:1"),
         commands.enqueue(b"r" * 12, SPEC, ["a", "b"], [b"\x92\x90\x80"] * 2),
         commands.claim(b"t" * 12, [("n1", 1, ["a"])]),
+        commands.enqueue(b"u" * 12, SPEC._replace(task="m:u"), ["c"], [b""]),
+        commands.park(b"v" * 12, "m:u", ["c"]),
+        commands.session_start(b"w" * 12, SPEC, "s", b"x"),
     ]
     machine.apply(1, commands.encode_entry(NOW_MS, TERM, ops))
     return machine
@@ -107,8 +111,14 @@ def operations(data: bytes) -> None:
     for _ in range(2):
         machine = _machine()
         for index, entry in enumerate(entries, 2):
-            machine.apply(index, entry)
+            try:
+                machine.apply(index, entry)
+            except DataError as error:
+                if machine.schema <= SCHEMA:
+                    raise Broken("a node stops without need") from error
         hashes.add(machine.state_hash)
+        if machine.totals.faults or check_invariants(machine):
+            raise Broken("an operation that did half of what it should")
     if len(hashes) != 1:
         raise Broken("two replicas disagree")
 
@@ -228,6 +238,14 @@ def _operation_seeds() -> list[bytes]:
         commands.clear(PID, "mail"),
         commands.declare(PID, ["mail"]),
         commands.cancel(PID, "b"),
+        commands.cancel(PID, "a", running=True),
+        commands.move(PID, "b", "log"),
+        commands.park(PID, "m:t", ["b"]),
+        commands.unpark(PID, "m:u", 10),
+        commands.session_start(PID, SPEC, "t", b"x"),
+        commands.session_post(PID, "s", "update", b"x"),
+        commands.declare(PID, ["mail"], ["log"]),
+        commands.schema(PID, 1),
         commands.retry(PID, ["a"], None),
         commands.encode_entry(NOW_MS, TERM, [commands.due(PID)]),
     ]

@@ -45,7 +45,7 @@ def test_the_seeds_are_well_formed(monkeypatch):
     """Fuzzing would begin at noise, and never come far."""
     whole = seeds("snapshot")[0]
     restored = targets.snapshot_file.decode(targets._with_checksums(whole), "here")
-    assert sorted(restored.machine.jobs) == ["a", "b"]
+    assert sorted(restored.machine.jobs)[:3] == ["a", "b", "c"]
     for op in seeds("operations")[:-1]:
         assert targets.check_op(op) is None
     monkeypatch.setattr(Journal, "__getitem__", lambda self, item: [(b"wrong", 4, 1)])

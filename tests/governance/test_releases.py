@@ -63,6 +63,15 @@ def test_it_is_said_once_and_again_for_a_later_one(n1: Pretended) -> None:
     assert n1.look() == [2, 3]
 
 
+def test_what_was_lost_with_a_leadership_is_said_again(n1: Pretended) -> None:
+    """The cluster would keep to the operations of the old release for ever."""
+    n1.link(n2=2, n3=2)
+    n1.look()
+    n1.machine.term = 7
+    assert n1.look() == [2, 2]
+    assert n1.look() == [2, 2]
+
+
 def test_only_a_leader_says_it(n1: Pretended) -> None:
     n1.link(n2=3, n3=3)
     n1.is_leader = False

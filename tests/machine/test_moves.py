@@ -51,7 +51,7 @@ def test_a_job_that_started_stays():
         assert driver.move(job_id, "log") == "started"
     assert driver.move("never", "log") == "not_found"
     assert "log" not in driver.machine.queues
-    assert driver.applied.moved == []
+    assert not driver.applied.moved
 
 
 def test_a_target_that_cannot_be_changes_nothing(monkeypatch):

@@ -76,6 +76,25 @@ def test_who_does_not_know_the_schema_stops_and_says_what_to_do():
         driver.schema(2)
 
 
+def test_who_stopped_writes_no_snapshot_and_a_later_release_goes_on_from_before():
+    """What it did after that entry is a guess: a later release would load it and differ."""
+    driver = Driver()
+    driver.add("a")
+    data = encode_snapshot(driver.machine.capture())
+    bodies = [[commands.schema(driver.pid(), 2)], [new_op(driver.pid())]]
+    entries = [commands.encode_entry(driver.now_ms, 1, ops) for ops in bodies]
+    for index, body in enumerate(entries, 2):
+        with pytest.raises(DataError):
+            driver.machine.apply(index, body)
+        with pytest.raises(DataError):
+            driver.machine.capture()
+    with later_release():
+        again = Machine.restore(data)
+        for index, body in enumerate(entries, 2):
+            again.apply(index, body)
+        assert list(again.queues) == ["mail", "new"]
+
+
 def test_a_snapshot_of_a_later_schema_is_refused():
     with later_release():
         driver = Driver()

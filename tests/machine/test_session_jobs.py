@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
-import random
-from collections import deque
-
 import pytest
 
 from exkiq.machine import (
     Machine,
-    Refused,
     Spec,
     State,
     check_invariants,
     encode_snapshot,
-    limits,
 )
 from tests.machine.driver import Driver
 
@@ -113,17 +108,6 @@ def test_an_id_is_taken_until_it_is_finished_and_free_afterwards(carts):
     assert isinstance(again, str)
     assert again != first
     assert carts.post(session_id="nobody").kind == "NoSuchJob"
-
-
-def test_a_repeated_request_posts_once(carts):
-    """A client that asks again after a timeout would have its event handled twice."""
-    from exkiq.machine import commands
-
-    carts.opened()
-    op = commands.session_post(carts.pid(), "c", "update", b"apple")
-    answers = carts.entry(op, op)
-    assert answers[0] == answers[1] == carts.waits[0]
-    assert not carts.machine.session_jobs["c"].mailbox
 
 
 def test_a_step_that_fails_leaves_the_state_and_the_next_goes_on(carts):
@@ -253,26 +237,83 @@ def test_no_job_can_take_the_id_of_a_step_that_waits(carts):
     assert carts.add(waiting, spec=CART).kind == "JobAlreadyExists"
 
 
-def test_a_step_never_gets_the_id_of_a_job(carts):
-    number = carts.machine.sequence
-    carts.add(*(f"c/{number + n}" for n in range(12)), spec=CART._replace(queue="other"))
-    step = carts.open()
-    assert carts.waits == [step]
+def test_a_clear_takes_the_present_step_of_what_has_started(carts):
+    """Those behind it are no jobs of the queue yet."""
+    carts.opened()
+    present, later = carts.post(), carts.post()
+    assert carts.clear("carts") == 1
+    assert carts.state(present) is State.CANCELLED
+    assert carts.waits == [later]
 
 
-def test_bounds(carts, monkeypatch):
-    """One user would fill every node's memory."""
-    monkeypatch.setattr(limits, "SESSION_JOBS_MAX", 2)
-    monkeypatch.setattr(limits, "SESSION_MAILBOX_MAX", 2)
-    monkeypatch.setattr(limits, "SESSION_MAILBOX_BYTES_MAX", 10)
-    carts.open("a")
-    carts.open("b")
-    assert "2 session jobs" in carts.open("c").text
-    carts.post(b"123456", "a")
-    assert "limit is 10" in carts.post(b"123456", "a").text
-    carts.post(b"1234", "a")
-    assert "2 steps waiting" in carts.post(b"", "a").text
-    assert len(carts.machine.session_jobs["a"].mailbox) == 2
+def test_a_step_that_is_stopped_ends_and_the_next_goes_on(carts):
+    carts.opened()
+    for end in ("fail", "hand back", "over"):
+        step, later = carts.post(), carts.post()
+        fence = carts.take(carts.session, step)
+        assert carts.cancel(step, running=True) == "stopping"
+        if end == "fail":
+            carts.fail_one(carts.session, step, "move", "other")
+        elif end == "hand back":
+            carts.hand_back(carts.session, [step], [fence], [b"odd"])
+        else:
+            carts.session_over("n1", carts.session, is_orderly=True)
+            carts.session = carts.begin(run_id="again")
+        assert carts.state(step) is State.CANCELLED
+        assert carts.waits == [later]
+        assert carts.job(later).checkpoint == b"s0"
+        carts.run(later, b"s0")
+
+
+@pytest.mark.parametrize("how", ["move", "fail"])
+def test_a_step_that_is_moved_goes_on_there_and_the_next_waits_at_home(carts, how):
+    carts.opened()
+    step, later = carts.post(), carts.post()
+    if how == "move":
+        carts.move(step, "other")
+    else:
+        carts.take(carts.session, step)
+        carts.fail_one(carts.session, step, "move", "other")
+    assert (carts.waits, carts.waiting("other")) == ([], [step])
+    carts.run(step, b"s1")
+    assert carts.waits == [later]
+
+
+@pytest.mark.parametrize("end", ["cancel", "clear", "unpark", "move"])
+def test_a_step_that_was_put_aside_keeps_its_turn(carts, end):
+    carts.opened()
+    step, later = carts.post(), carts.post()
+    task = carts.job(step).spec.task
+    assert carts.park(task, [step, later]) == 1
+    assert carts.waits == []
+    if end == "cancel":
+        carts.cancel(step)
+    elif end == "clear":
+        carts.clear("carts")
+    elif end == "move":
+        carts.move(step, "other")
+        carts.run(step, b"s0")
+    else:
+        carts.unpark(task, 9)
+        assert carts.waits == [step]
+        carts.run(step, b"s0")
+    assert carts.machine.parked == {}
+    assert carts.waits == [later]
+
+
+def test_steps_of_a_paused_queue_wait_until_it_goes_on(carts):
+    carts.pause("carts")
+    first = carts.open()
+    later = carts.post()
+    assert carts.waits == []
+    carts.resume("carts")
+    assert carts.waits == [first]
+    fence = carts.take(carts.session, first)
+    carts.pause("carts")
+    carts.complete(carts.session, [first], [fence], [b"s"])
+    assert carts.waits == []
+    carts.resume("carts")
+    assert carts.waits == [later]
 
 
 def test_a_snapshot_holds_all_of_it_and_is_the_same_everywhere(carts):
@@ -299,90 +340,3 @@ def test_a_capture_does_not_change_while_steps_go_on(carts):
     data = encode_snapshot(capture)
     carts.run(step, b"s1")
     assert encode_snapshot(capture) == data
-
-
-class Naive:
-    """What session jobs should do, said with plain lists: the twin of the walk below."""
-
-    def __init__(self) -> None:
-        self.states: dict[str, list[bytes]] = {}
-        self.mail: dict[str, deque[tuple[str, str, bytes]]] = {}  # the first is the present one
-        self.retries: set[str] = set()
-
-    def post(self, name, verb, payload, step):
-        self.mail.setdefault(name, deque()).append((step, verb, payload))
-        self.states.setdefault(name, [])
-
-    def present(self):
-        return {queue[0][0]: name for name, queue in self.mail.items() if queue}
-
-    def end(self, step, is_done):
-        name = self.present()[step]
-        _, verb, payload = self.mail[name].popleft()
-        if is_done:
-            self.states[name] = [*self.states[name], payload]
-        if (verb == "finish" and is_done) or (verb == "start" and not is_done):
-            del self.mail[name], self.states[name]
-
-
-@pytest.mark.parametrize("seed", range(20))
-def test_a_random_walk_agrees_with_the_twin(seed, monkeypatch):
-    """States, order and who has his turn, over lost nodes, retries, cancels and snapshots."""
-    monkeypatch.setattr(limits, "SESSION_MAILBOX_MAX", 4)
-    chance, carts, twin = random.Random(seed), Carts(), Naive()
-    for number in range(120):
-        name, payload = chance.choice("ab"), bytes([number])
-        verb = chance.choice(("start", "update", "update", "update", "finish"))
-        if verb == "start":
-            answer = carts.session_start(CART._replace(max_lost=1), name, payload)
-        else:
-            answer = carts.session_post(name, verb, payload)
-        if isinstance(answer, Refused):
-            kinds = {"JobAlreadyExists": True, "NoSuchJob": False}
-            assert kinds.get(answer.kind, True) == (name in twin.mail)
-        else:
-            twin.post(name, verb, payload, answer)
-        _act(chance, carts, twin)
-        if chance.random() < 0.1:
-            carts.machine = Machine.restore(encode_snapshot(carts.machine.capture()))
-        _same(carts, twin)
-
-
-def _act(chance, carts, twin):
-    """One of the steps that may run does, or comes back, or ends."""
-    carts.tick(2_000)
-    if not carts.waits:
-        return
-    step = chance.choice(carts.waits)
-    state = b"".join([*twin.states[twin.present()[step]], carts.job(step).payload])
-    match chance.randrange(7):
-        case 0:
-            carts.take(carts.session, step)
-            carts.fail_one(carts.session, step, chance.choice(("failed", "abandon")))
-            twin.end(step, is_done=False)
-        case 1:
-            carts.cancel(step)
-            twin.end(step, is_done=False)
-        case 2:
-            carts.take(carts.session, step)
-            carts.fail_one(carts.session, step, *chance.choice((["retry", 1_000], ["requeue"])))
-        case 3:
-            carts.take(carts.session, step)
-            carts.session = carts.begin(run_id=f"run {carts.machine.index}")
-            if carts.state(step) is State.FAILED:
-                twin.end(step, is_done=False)
-        case _:
-            carts.run(step, state)
-            twin.end(step, is_done=True)
-
-
-def _same(carts, twin):
-    machine = carts.machine
-    assert twin.mail.keys() == machine.session_jobs.keys()
-    for name, queue in twin.mail.items():
-        job = machine.session_jobs[name]
-        own = [] if job.step is None else [job.step, *job.mailbox]
-        assert [turn.step_id for turn in own] == [step for step, _, _ in queue]
-        assert b"".join(twin.states[name]) == (job.state or b"")
-    present = {job.id for job in machine.jobs.values() if not job.completed_ms}
-    assert present == set(twin.present())

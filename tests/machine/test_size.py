@@ -15,6 +15,7 @@ from exkiq.machine import (
     Applied,
     Machine,
     check_invariants,
+    commands,
     encode_pieces,
     encode_snapshot,
     limits,
@@ -72,6 +73,27 @@ def test_no_step_of_writing_a_snapshot_holds_the_interpreter_for_long(large: Mac
         began = now
     assert len(steps) > JOBS / 300
     assert sorted(steps)[-3] < sum(steps) / 40
+
+
+def test_many_queues_and_session_jobs_cost_a_capture_as_little_as_many_jobs() -> None:
+    """Their statistics and states are large: written at once they would stall every node."""
+    driver = Driver()
+    names = [f"q{number}" for number in range(500)]
+    driver.declare(names)
+    for queue in driver.machine.queues.values():
+        for ms in range(300):
+            queue.waited.observe([ms * ms])
+            queue.ran.observe([ms * ms])
+    for name in names:
+        driver.entry(
+            commands.session_start(driver.pid(), MAIL, name, b""),
+            *(commands.session_post(driver.pid(), name, "update", b"") for _ in range(20)),
+        )
+    capture = driver.machine.capture()
+    written = least(lambda: list(map(len, encode_pieces(capture))))
+    assert least(driver.machine.capture) < written / 20
+    sizes = [len(piece) for piece in encode_pieces(capture)]
+    assert max(sizes) < sum(sizes) / 10
 
 
 def test_a_restart_takes_about_a_microsecond_a_job(large: Machine) -> None:

@@ -28,7 +28,7 @@ def test_a_running_job_goes_on_until_its_node_has_stopped_it():
     assert list(driver.machine.sessions_by_id[session].stopping) == ["a"]
     assert driver.cancel("a") == "in_progress"
     assert driver.cancel("b") == "in_progress"
-    assert driver.applied.stopping == []
+    assert not driver.applied.stopping
     assert driver.cancel("a", running=True) == "stopping"
     assert [record.id for record in driver.applied.stopping] == ["a"]
 
@@ -39,7 +39,7 @@ def test_what_has_not_started_is_cancelled_as_ever():
     driver.add("a")
     assert driver.cancel("a", running=True) == "ok"
     assert driver.cancel("a", running=True) == "not_found"
-    assert driver.applied.stopping == []
+    assert not driver.applied.stopping
 
 
 @pytest.mark.parametrize("decision", DECISIONS, ids=lambda decision: "-".join(map(str, decision)))
@@ -49,7 +49,7 @@ def test_whatever_was_decided_it_ends_cancelled_when_it_fails(decision):
     driver.fail_one(session, "a", *decision)
     assert driver.state("a") is State.CANCELLED
     assert [record.id for record in driver.applied.ended] == ["a"]
-    assert driver.applied.retried == driver.applied.moved == []
+    assert not any((driver.applied.retried, driver.applied.moved))
     assert [line[1] for line in driver.job("a").errors] == ["bad a"]
     assert driver.count("cancelled", "failed", "retry", "retried_total") == [1, 0, 0, 0]
     assert "log" not in driver.machine.queues

@@ -6,8 +6,10 @@ import msgpack
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from exkiq.errors import DataError
 from exkiq.machine import Machine, Refused, check_invariants, commands, encode_snapshot, intake
 from exkiq.machine.commands import Op
+from exkiq.machine.schema import SCHEMA
 from tests.machine.driver import MAIL, START_MS, Driver
 from tests.machine.test_commands import SAMPLES
 
@@ -87,15 +89,19 @@ def feed(op: bytes, **header: int) -> None:
     """Apply an operation to the lively machine; the promises of this file must hold."""
     machine = Machine.restore(LIVELY)
     body = commands.encode_entry(header.get("now_ms", START_MS), 1, [op])
-    applied = machine.apply(machine.index + 1, body)
+    try:
+        applied = machine.apply(machine.index + 1, body)
+    except DataError:
+        assert machine.schema > SCHEMA  # the one thing that stops a node
+        return
     ((pid, answer),) = applied.results
     assert type(pid) is bytes
     assert machine.totals.faults == 0, answer
     if isinstance(answer, Refused):
         assert content(machine) == BEFORE
         assert applied.ended == applied.claimed == applied.begun == applied.over == []
-        assert applied.retried == applied.moved == applied.stopping == []
-        assert applied.returned == applied.lost == []
+        rarer = (applied.retried, applied.moved, applied.stopping, applied.returned, applied.lost)
+        assert not any(rarer)
     assert check_invariants(machine) == []
 
 
@@ -139,6 +145,12 @@ def test_mutated_operations(code, path, value, is_added):
     feed(msgpack.packb(items))
 
 
+def test_a_schema_of_any_level_is_followed_or_stops_the_node():
+    """It would be found by chance alone, one time in ten."""
+    for level in (0, 1, SCHEMA, SCHEMA + 1, 2**63 - 1, 2**63):
+        feed(msgpack.packb([Op.SCHEMA, b"p" * 12, level]))
+
+
 @QUICK
 @given(
     code=st.sampled_from(Op),
@@ -162,6 +174,8 @@ def test_every_command_meets_jobs_in_every_state(code, ids, session, fence):
         Op.UNPARK: commands.unpark(pid, "app:Unknown", fence - 2),
         Op.RETRY: commands.retry(pid, ids),
         Op.DELETE: commands.delete(pid, ids),
+        Op.SESSION_START: commands.session_start(pid, MAIL, ids[0] if ids else "s", b"x"),
+        Op.SESSION_POST: commands.session_post(pid, "s", "finish" if count else "update", b"x"),
     }
     feed(ops.get(code, SAMPLES[code]), now_ms=START_MS + 700_000)
 

@@ -127,7 +127,7 @@ class World:
                 expected = Tally()
                 for ms in times:
                     expected.observe([ms])
-                assert tally.row() == expected.row()
+                assert tally.take().row() == expected.take().row()
             ends = [ms // WINDOW_MS for ms in self.twin.ends.get(name, [])]
             kept = {number: ends.count(number) for number in ends[-1:]}
             kept |= {n: ends.count(n) for n in ends if n > ends[-1] - WINDOWS_MAX}

@@ -143,7 +143,7 @@ class Board:
         for job in sorted(jobs, key=lambda job: job.number):
             if is_lost and job.lost > job.max_lost:
                 self._end(job, "failed")
-        for job in stopping:
+        for job in sorted(stopping, key=lambda job: job.number):
             self._end(job, "cancelled")
 
     # ---- order --------------------------------------------------------------------------------
@@ -183,6 +183,18 @@ class Board:
         waiting = sum(map(len, self.lanes.values())) + places[LATER] + places[PARKED]
         here = {"running": places[RUNNING], "failed": places["failed"]}
         return {"waiting": waiting, "unknown_task": places[PARKED], **here, **self.totals}
+
+    def unstarted(self, queue: str) -> list[Job]:
+        """What waits, then what was put aside, then what is due later."""
+        mine = [job for job in self.jobs.values() if job.queue == queue]
+        waiting, parked, later = (
+            [job for job in mine if job.state == state] for state in (WAITING, PARKED, LATER)
+        )
+        return [
+            *sorted(waiting, key=lambda job: job.place),
+            *sorted(parked, key=lambda job: (job.task, job.number)),
+            *sorted(later, key=lambda job: job.number),
+        ]
 
     def in_order(self, lane: Lane) -> list[str]:
         """Who waits in a lane, the next one first."""

@@ -17,6 +17,8 @@ from tests.sim.pool import RARE
 PATIENCE = 2.0  # of one attempt
 ATTEMPTS_MAX = 8
 QUEUES = ("default", "mail")
+CARTS = tuple(f"cart-{number}" for number in range(4))
+STEPS = ("open", "post", "close")
 
 
 @dataclass(eq=False)
@@ -49,7 +51,7 @@ class Load:
             "unique": 2,
             "delayed": 3,
             "cancel": 2,
-            "stop": 1,
+            "stop": 2,
             "move": 1,
             "at": 1,
             "pause": 0.5,
@@ -58,8 +60,15 @@ class Load:
             "delete": 0.3,
             "clear": 0.1,
             "declare": 0.1,
+            "open": 1,
+            "post": 3,
+            "close": 0.5,
         }
     )
+
+
+def _event(pid: bytes) -> bytes:
+    return b"%d " % int.from_bytes(pid[-6:], "big")
 
 
 class Clients:
@@ -186,6 +195,23 @@ class Clients:
     def _clear(self) -> None:
         self._ask("clear", lambda pid: commands.clear(pid, "mail"), [])
 
+    def _open(self) -> None:
+        """A session job; often there is one already."""
+        name, queue = self._chance.choice(CARTS), self._chance.choice(QUEUES)
+        retries, lost = self._chance.randint(0, 2), self._chance.choice((0, 1, 3))
+        spec = Spec("m:cart", queue, self._chance.choice((0, 0, 5)), retries, 0, lost)
+        self._ask("open", lambda pid: commands.session_start(pid, spec, name, _event(pid)), [])
+
+    def _post(self) -> None:
+        name = self._chance.choice(CARTS)
+        make = commands.session_post
+        self._ask("post", lambda pid: make(pid, name, "update", _event(pid)), [])
+
+    def _close(self) -> None:
+        name = self._chance.choice(CARTS)
+        make = commands.session_post
+        self._ask("close", lambda pid: make(pid, name, "finish", _event(pid)), [])
+
     # ---- attempts ----------------------------------------------------------------------------
 
     def _ask(self, kind: str, make: Callable[[bytes], bytes], ids: list[str]) -> None:
@@ -236,6 +262,8 @@ class Clients:
             return
         command.answer = outcome
         command.maybe_done = True
+        if command.kind in STEPS and isinstance(outcome, str):
+            self._ids.append(outcome)  # to be cancelled, stopped, moved
 
     def _again(self, command: Command) -> None:
         command.surely_not = None if command.maybe_done else command.surely_not

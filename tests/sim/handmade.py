@@ -64,6 +64,21 @@ class History:
         row = [job, fence, decision, ERROR, 1]
         self.entry(commands.fail(self.pid(), session, [row]), **lie)
 
+    def open(self, lie: Lie | None = None) -> str:
+        """A session job; gives the id of its first step."""
+        op = commands.session_start(self.pid(), Spec("m:cart", "default", 0, 1, 0, 0), "cart", b"0")
+        return str(self.entry(op, lie=lie).results[0][1])
+
+    def post(self, event: bytes = b"1", verb: str = "update") -> str:
+        """A step of it; gives its id."""
+        op = commands.session_post(self.pid(), "cart", verb, event)
+        return str(self.entry(op).results[0][1])
+
+    def done(self, session: int, step: str, state: bytes, node: str = "n1") -> None:
+        """A step is claimed and gives this state."""
+        fence = self.claim(session, step, node=node)
+        self.entry(commands.complete(self.pid(), session, [step], [fence], [state]))
+
 
 def answer(value: object) -> Lie:
     def lie(applied: Applied) -> None:

@@ -12,23 +12,22 @@ import msgpack
 
 from exkiq.machine import Applied
 from exkiq.machine.outcomes import Refused
-from tests.sim.board import ENDED, LATER, PARKED, RUNNING, WAITING, Board, Job
+from tests.sim.board import ENDED, LATER, PARKED, RUNNING, WAITING, Job
+from tests.sim.carts import REFUSED, Carts
 
 LEADERS_OWN = (2, 6, 8, 21, 22)
 REMEMBERED = (9, 10, 11, 12, 13, 14, 20)
-REFUSED = object()
 NO_EFFECT = (0, False, "not_found", "in_progress", "started")
 UNSTARTED = (LATER, WAITING, PARKED)
 COUNTED = {"abandoned": "failed"}  # how the product counts an end
 
 
-class Model(Board):
+class Model(Carts):
     def __init__(self) -> None:
         super().__init__()
         self.term = self.last_session = 0
         self.sessions: dict[str, tuple[int, str]] = {}
         self.members: dict[str, tuple[str, str, str]] = {}  # address, incarnation, role
-        self.paused: dict[str, bool] = {}
         self.known: dict[bytes, Any] = {}
         self.effects: dict[bytes, int] = {}  # pid -> index where it changed something
         self.pids: dict[bytes, int] = {}  # pid -> first index
@@ -97,6 +96,7 @@ class Model(Board):
             if self._answer != self.known[pid]:
                 self._broken("H2 twice", f"operation {code} of pid {pid.hex()} is done again")
             return self.known[pid]
+        self.pid = pid
         answer = getattr(self, f"_op_{code}")(*rest)
         if is_once and answer is not REFUSED:
             self.known[pid] = answer
@@ -125,6 +125,8 @@ class Model(Board):
     ) -> Any:
         task, queue, priority, retries, _ttl, max_lost, *_ = spec
         if flags & 1 and any(self._is_taken(i) for i in ids):
+            return REFUSED
+        if not self.steps.keys().isdisjoint(ids):
             return REFUSED
         run_at, taken = at or self.now + delay, []
         for position, job_id in enumerate(ids):
@@ -184,10 +186,16 @@ class Model(Board):
         found = [self._running(session, i, f) for i, f in zip(ids, fences, strict=True)]
         return list(dict.fromkeys(job for job in found if job is not None))
 
-    def _op_3(self, session: int, ids: list[str], fences: list[int], *_: Any) -> int:
+    def _op_3(
+        self, session: int, ids: list[str], fences: list[int], values: list[Any] | None, *_: Any
+    ) -> int:
         jobs = self._all_running(session, ids, fences)
         for job in jobs:
             self._end(job, "succeeded")
+        given = dict(zip(ids, values or [None] * len(ids), strict=True))
+        for job in jobs:
+            if job.id in self.steps:
+                self._succeeded(job.id, given[job.id])
         return len(jobs)
 
     def _op_4(self, session: int, failures: list[list[Any]]) -> int:
@@ -304,10 +312,10 @@ class Model(Board):
         return [failed[i] for i in wanted if queue in (None, failed[i].queue)]
 
     def _op_14(self, queue: str) -> int:
-        jobs = [j for j in self.jobs.values() if j.queue == queue and j.state in UNSTARTED]
-        for job in jobs:
+        before = self.totals["cancelled"]
+        for job in self.unstarted(queue):
             self._end(job, "cancelled")
-        return len(jobs)
+        return self.totals["cancelled"] - before
 
     def _op_16(self, queues: list[str]) -> int:
         new = [queue for queue in queues if queue not in self.paused]
@@ -315,7 +323,8 @@ class Model(Board):
         return len(new)
 
     def _op_17(self, session: int, job_id: str, fence: int, _: bytes) -> bool:
-        return self._running(session, job_id, fence) is not None
+        is_running = self._running(session, job_id, fence) is not None
+        return is_running and job_id not in self.steps
 
     def _op_18(self, cluster: str, members: list[list[str]]) -> bool:
         is_first = b"founded" not in self.known

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 
 from tests.sim.directed import directed
 from tests.sim.mutant import Mutant
+from tests.sim.mutants_carts import CART_MUTANTS
 from tests.sim.mutants_jobs import JOB_MUTANTS
 from tests.sim.mutants_members import MEMBER_MUTANTS
 from tests.sim.mutants_raft import RAFT_MUTANTS
@@ -19,7 +20,12 @@ from tests.sim.stage import NotStaged
 from tests.sim.violation import Violation
 from tests.sim.world import simulate
 
-MUTANTS: dict[str, Mutant] = {**RAFT_MUTANTS, **MEMBER_MUTANTS, **JOB_MUTANTS}
+MUTANTS: dict[str, Mutant] = {
+    **RAFT_MUTANTS,
+    **MEMBER_MUTANTS,
+    **JOB_MUTANTS,
+    **CART_MUTANTS,
+}
 
 
 @contextmanager

@@ -15,6 +15,7 @@ class Shelf:
         self.succeeded: deque[str] = deque()
         self.cancelled: deque[str] = deque()
         self.abandoned: dict[str, int] = {}  # id -> when its record goes
+        self.results: dict[str, int] = {}  # id -> when its result goes
         self.kept: dict[str, int] = {}  # id -> records of ended jobs that stand under it
         self.buried: dict[str, int] = {}  # id -> when it ended last
         self._rows: deque[tuple[int, list[str]]] = deque()
@@ -36,6 +37,10 @@ class Shelf:
         """A failed job runs again, or is deleted."""
         del self.kept[job_id]
 
+    def keep_result(self, job_id: str, now: int) -> None:
+        """A job gave a value, whose lifetime is 0."""
+        self.results[job_id] = -(-now // 1000) * 1000
+
     def close(self, now: int, ended: dict[str, list[str]]) -> None:
         """The end of an entry in which these ended, by how they are counted."""
         for ids in ended.values():
@@ -51,7 +56,10 @@ class Shelf:
         gone = [job_id for job_id, at in self.abandoned.items() if at <= now]
         for job_id in gone:
             del self.abandoned[job_id], self.kept[job_id]
-        count = len(gone)
+        read = [job_id for job_id, at in self.results.items() if at <= now]
+        for job_id in read:
+            del self.results[job_id]
+        count = len(gone) + len(read)
         while self._rows and self._rows[0][0] <= now - TAKEN_MS:
             ended, ids = self._rows.popleft()
             count += len(ids)

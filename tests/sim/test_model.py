@@ -329,11 +329,21 @@ def _good() -> History:
     made.claim(session, "e", node="n2")
     made.entry(commands.cancel(made.pid(), "e", running=True))
     made.entry(commands.session_over(made.pid(), "n2", session, is_orderly=False))
+    made.entry(commands.clear(made.pid(), "default"))
+    session, start = made.begin("n3"), made.open()
+    bad, good, last = made.post(b"1"), made.post(b"2"), made.post(b"3", "finish")
+    made.done(session, start, b"0", node="n3")
+    made.entry(commands.cancel(made.pid(), bad))
+    made.done(session, good, b"02", node="n3")
+    made.post(b"late")
+    made.done(session, last, b"023", node="n3")
+    made.open()
+    made.post()
     return made
 
 
 Entries = list[tuple[int, int, bytes, Applied]]
-SAFE_TO_REPEAT = (7, 9, 10, 11, 12, 13, 14)
+SAFE_TO_REPEAT = (7, 9, 10, 11, 12, 13, 14, 23, 24)
 
 
 def _replay(entries: Entries, machine: Machine) -> None:

@@ -9,11 +9,13 @@ from pathlib import Path
 import pytest
 
 from exkiq.errors import DataError
+from exkiq.machine import commands
+from exkiq.machine.schema import SCHEMA
 from exkiq.raft.journal import JournalError
 from tests.sim.clock import Host
 from tests.sim.disk import Disk, SimJournal
 from tests.sim.stage import CALM, begin, end, leader, others, stage, wait
-from tests.sim.world import World, world
+from tests.sim.world import Found, World, world
 
 FLIPS = 300
 CALM_SHORT = replace(CALM, compact=60)
@@ -48,6 +50,27 @@ def test_failed_sync_is_the_last_one(keeps: bool) -> None:
         disk.refuses, disk.keeps_refused = True, keeps
         stage(made, lambda: _stopped(made, disk.name), "the sync failed")
         assert end(made).acknowledged
+
+
+def _to_a_later_schema(made: World, level: int) -> None:
+    replica = leader(made).replica
+    replica.propose(commands.schema(b"p" * 12, level), None, None)
+    wait(made, 1.0)
+
+
+def test_a_node_stops_at_a_schema_that_it_does_not_know() -> None:
+    """It would go on with a state that differs from that of the rest, or write it down."""
+    level = SCHEMA + 1
+    with world(5, CALM) as made:
+        begin(made, 1.0, asks=False)
+        index = made.watch.last
+        with pytest.raises(Found, match=f"stop: .*DataError: the cluster uses schema {level}"):
+            _to_a_later_schema(made, level)
+        (stopped,) = [node for node, _ in made.watch.stopped]
+        assert stopped.replica._loop is None  # no turn any more
+        assert made.watch.last == index  # and nobody was told of that entry
+        with pytest.raises(DataError):
+            stopped.replica.machine.capture()
 
 
 def test_any_changed_bit_of_a_journal_is_seen() -> None:

@@ -104,6 +104,8 @@ def _operation(items: list[Any]) -> str:
     match Op(code), rest:
         case Op.ENQUEUE, [[_, queue, *_], ids, *_]:
             return f"{name} {_ids(ids)} ({queue})"
+        case Op.SESSION_START, [[_, queue, *_], session_id, _]:
+            return f"{name} {session_id} ({queue})"
         case Op.CLAIM, [grants]:
             return name + ",".join(f" {_ids(ids)} for {node}" for node, _, ids in grants)
         case Op.COMPLETE, [_, ids, *_]:

@@ -116,6 +116,8 @@ class Watch:
         lanes = {(q.name, p): list(q.lanes[p]) for q in machine.queues.values() for p in q.lanes}
         for lane in {*lanes, *model.lanes}:
             self._same(node, str(lane), lanes.get(lane, []), model.in_order(lane))
+        carts = {name: (cart.state, cart.steps) for name, cart in model.carts.items()}
+        self._same(node, "session jobs", _carts(machine), carts)
         self._same(node, "queues", _shown(machine), _expected(model, machine.queues))
         members = {n: (m.address, m.incarnation, m.role) for n, m in machine.members.items()}
         self._same(node, "members", members, model.members)
@@ -234,6 +236,15 @@ class Watch:
                 raise Violation("H8", f"{run} {early_ms} ms too early")
             by_job.setdefault(run.id, []).append(run)
         return sum(_overlaps(runs) for runs in by_job.values())
+
+
+def _carts(machine: Machine) -> dict[str, tuple[bytes | None, list[str]]]:
+    """The state of each session job and its steps, in order."""
+    found = {}
+    for name, job in machine.session_jobs.items():
+        turns = [job.step, *job.mailbox]
+        found[name] = job.state, [turn.step_id for turn in turns if turn is not None]
+    return found
 
 
 def _shown(machine: Machine) -> dict[str, list[object]]:
