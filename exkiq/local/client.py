@@ -8,12 +8,14 @@ from exkiq.bridge import background
 from exkiq.client import Client, chance
 from exkiq.clock import Clock
 from exkiq.connection import Connection
-from exkiq.errors import NotRunning
+from exkiq.errors import ExkiqError, NotRunning
 from exkiq.seeker import Dial, Seeker
 
 PLACE = "this process"
 ENQUEUE_SECONDS = 30.0
 """The house is always there: longer than any disk takes."""
+
+CLOSED = "this local queue is closed: its process ends, or has been forked"
 
 
 class LocalClient(Client):
@@ -23,6 +25,7 @@ class LocalClient(Client):
         self.enqueue_timeout = ENQUEUE_SECONDS
         self._clock = clock
         self._is_closed = False
+        self._why = CLOSED
         self._start_anew()
         background.join(self)
 
@@ -39,15 +42,15 @@ class LocalClient(Client):
     def close(self) -> None:
         """It closes with its house."""
 
-    async def hang_up(self) -> None:
-        """Requests from now on raise NotRunning; those under way end so. On the loop."""
-        self._is_closed = True
+    async def hang_up(self, why: str, error: type[ExkiqError] = NotRunning) -> None:
+        """Requests from now on raise NotRunning, those under way `error`. On the loop."""
+        self._is_closed, self._why = True, why
         connection, self._connection = self._connection, None
         if connection is not None:
-            await connection.close()
+            await connection.close(error, why)
 
     def _connect(self) -> Connection:
-        raise NotRunning("this local queue is closed: its process ends, or has been forked")
+        raise NotRunning(self._why)
 
     def _where(self) -> str:
         return PLACE

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from itertools import count
 from typing import Any, Protocol
 
@@ -91,20 +92,23 @@ class Host:
         self._numbers = count(1)
         self._calls: dict[int, _Call] = {}
         self._guests: dict[str, _Guest] = {}
+        self._is_over = False
         peers.on_local_call, peers.on_local_answer = self.called, self.answered
         peers.on_member_down = self.link_down
 
     # ---- from clients of this node ---------------------------------------------------------------
 
-    def request(self, args: list[Any], tell: Tell) -> None:
+    def request(self, args: list[Any], tell: Tell) -> Callable[[], None]:
         """[node, queue, verb, args...] of a client; `tell` is given each line of the answer.
 
+        What comes back is called when the client has gone, and wants no answer.
         Errors: NoQueueError, Unavailable, UnsupportedOperation.
         """
         node, queue, verb = _checked(args)
         if node == self.name:
-            self._answer("", next(self._numbers), queue, args[2:], tell)
-            return
+            number = next(self._numbers)
+            self._answer("", number, queue, args[2:], tell)
+            return partial(self._guests[""].forget, number)
         if len(self._calls) >= CALLS_MAX:
             raise Unavailable(f"{CALLS_MAX} requests for local queues of others have no answer yet")
         number = next(self._numbers)
@@ -112,6 +116,12 @@ class Host:
             raise _away(node, queue)
         timer = self._loop.call_later(CALL_SECONDS, self._give_up, number)
         self._calls[number] = _Call(node, verb, tell, timer)
+        return partial(self._client_left, number)
+
+    def _client_left(self, number: int) -> None:
+        """Its call makes room for others; the answer finds nobody."""
+        if number in self._calls:
+            self._forget(number)
 
     def answered(self, node: str, message: list[Any]) -> None:
         """An ANSWER of another node. Errors: RemoteWireError."""
@@ -164,6 +174,8 @@ class Host:
     def _answer(
         self, guest_of: str, number: int, queue: str, request: list[Any], tell: Tell
     ) -> None:
+        if self._is_over:
+            raise NoQueueError(f"node {self.name} stops")
         if queue not in self.queues:
             raise NoQueueError(
                 f"node {self.name} has no local queue {queue!r}: no class or task of its APP has"
@@ -197,6 +209,13 @@ class Host:
         if hasattr(self, "_session"):
             self._session.report(report)
 
+    def tree(self) -> dict[str, Any]:
+        """Its queues, and the children that run their jobs, for people; nothing without queues."""
+        if not self.queues:
+            return {}
+        children = {} if self._pool is None else self._pool.tree()
+        return {"local": {"queues": sorted(self.queues), "children": children}}
+
     # ---- the end ---------------------------------------------------------------------------------
 
     async def drain(self, timeout: float) -> None:
@@ -208,6 +227,7 @@ class Host:
 
     async def stop(self) -> None:
         """End the children; what is left is lost, and said to be. May be called twice."""
+        self._is_over = True
         await self._tasks.stop()
         pool, self._pool = self._pool, None
         rooms, self._rooms = self._rooms, None
@@ -239,6 +259,10 @@ class _Guest:
         if tell is not None:
             tell(line)
         return True
+
+    def forget(self, number: int) -> None:
+        """Who asked that has gone."""
+        self._asked.pop(number, None)
 
     def leave(self) -> None:
         """The node is not linked any more."""

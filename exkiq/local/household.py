@@ -14,14 +14,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from exkiq.clock import SystemClock
-from exkiq.local.client import LocalClient
+from exkiq.errors import NotRunning, OutcomeUnknown, Refused
+from exkiq.local.client import CLOSED, LocalClient
 from exkiq.local.doorway import door_of
 from exkiq.local.rooms import Rooms
 from exkiq.local.runner import LocalRunner
 from exkiq.local.tasks import TaskTable, check_outlives
 from exkiq.local.workshop import Workshop
 from exkiq.machine import State
+from exkiq.machine.limits import SESSIONS_MAX
 from exkiq.queues.local_journal import LocalJournal
+from exkiq.service import Tasks
 from exkiq.telemetry import log
 
 if TYPE_CHECKING:
@@ -35,6 +38,9 @@ DRAIN_SECONDS = 10.0
 
 CALL_SECONDS = 60.0
 """For whatever is done on the loop of a household: far more than it takes."""
+
+QUEUES_MAX = SESSIONS_MAX
+"""Each has a session of its own."""
 
 ENDED = (State.SUCCEEDED, State.CANCELLED)
 
@@ -52,9 +58,11 @@ class Household:
         self._terms_of = terms_of
         self._clock = SystemClock()
         self._pid = os.getpid()
+        self._is_over = False
         self._journal: LocalJournal | None = None
         self._workshop = Workshop("exkiq local jobs")
         self._runners: dict[str, LocalRunner] = {}
+        self._tasks = Tasks()
 
     # ---- from any thread -----------------------------------------------------------------------
 
@@ -79,9 +87,15 @@ class Household:
         return name in self._runners
 
     def serve(self, name: str) -> None:
-        """Have this queue, and run its jobs."""
-        if not self.serves(name):
-            self._on_loop(self._serve(name))
+        """Have this queue, and run its jobs. Errors: Refused for one too many."""
+        if self.serves(name):
+            return
+        if len(self._runners) >= QUEUES_MAX:
+            raise Refused(
+                f"there is no room for Local({name!r}): {QUEUES_MAX} local queues share"
+                f" {self.path or 'this process'} already"
+            )
+        self._on_loop(self._serve(name))
 
     def name_of(self, runnable: Runnable) -> str:
         """The name by which jobs find this task. Errors: SerializationError."""
@@ -92,12 +106,21 @@ class Household:
             self._loop.call_soon_threadsafe(self.tasks.look)
         return name
 
-    def close(self, drain: float) -> None:
-        """Let running jobs end, for so many seconds, hand back the rest, end the thread."""
+    def close(self, drain: float) -> Callable[[], None]:
+        """Let running jobs end, for so many seconds, hand back the rest, end the thread.
+
+        What comes back waits until that is so. Jobs may come in as long as others run.
+        """
         if self._pid != os.getpid() or self._loop.is_closed():
-            return
-        self._on_loop(self._close(drain), drain + CALL_SECONDS)
-        self._end_thread()
+            return lambda: None
+        closing = asyncio.run_coroutine_threadsafe(self._close(drain), self._loop)
+
+        def wait() -> None:
+            closing.result(drain + CALL_SECONDS)
+            self._workshop.close()
+            self._end_thread()
+
+        return wait
 
     def _end_thread(self) -> None:
         self._loop.call_soon_threadsafe(self._loop.stop)
@@ -113,8 +136,11 @@ class Household:
         asyncio.set_event_loop(self._loop)
         self._loop.run_forever()
 
-    def _on_loop(self, work: Coroutine[Any, Any, T], timeout: float = CALL_SECONDS) -> T:
-        return asyncio.run_coroutine_threadsafe(work, self._loop).result(timeout)
+    def _on_loop(self, work: Coroutine[Any, Any, T]) -> T:
+        if self._is_over:
+            work.close()
+            raise NotRunning(CLOSED)
+        return asyncio.run_coroutine_threadsafe(work, self._loop).result(CALL_SECONDS)
 
     # ---- on the loop ---------------------------------------------------------------------------
 
@@ -125,8 +151,13 @@ class Household:
         self._rooms = Rooms(
             self._loop, self._clock, self.client.next_pid, self._serve_all, journal, machine
         )
+        self._rooms.house.on_failure = self._failed
         self.client.open(self._loop, door_of(self._loop, self._rooms.server))
         self._serve_all([*self._rooms.machine.queues])
+
+    def _failed(self, why: str) -> None:
+        """The file takes no more: who waits for an outcome is not to wait for ever."""
+        self._tasks.start(self.client.hang_up(why, OutcomeUnknown), name="a failed file")
 
     async def _serve(self, name: str) -> None:
         self._serve_all([name])
@@ -152,7 +183,8 @@ class Household:
     async def _close(self, drain: float) -> None:
         self._rooms.stop_taking()
         await asyncio.gather(*(runner.drain(drain) for runner in self._runners.values()))
-        await self.client.hang_up()
+        self._is_over = True
+        await self.client.hang_up(CLOSED)
         left = await self._rooms.stop()
         if left and self.path is None:
             log.warning("this process ends, and with it %d jobs of its local queues", left)

@@ -7,9 +7,11 @@ from os import PathLike
 from typing import TYPE_CHECKING
 
 from exkiq.asked import Asked, Place
+from exkiq.client import stand_in
 from exkiq.job import Job
 from exkiq.local.registry import registry
 from exkiq.local.remote import clients_of_nodes
+from exkiq.local.tasks import check_outlives
 from exkiq.local.terms import CONCURRENCY, PLAIN, Terms, check_terms
 from exkiq.machine import limits
 from exkiq.options import check_queue_name
@@ -69,7 +71,7 @@ class Local(Place):
 
     def start(self) -> Local:
         """Run its jobs from now on: those that a `durable` one still has from before."""
-        if self.node is None:
+        if self.node is None and stand_in() is None:
             registry.household(self.name, self.terms)
         return self
 
@@ -81,13 +83,25 @@ class Local(Place):
             registry.know(self.name, self.terms)
 
     def client(self) -> Asked:
-        """Who takes its jobs. Errors: ConfigError, DataError: its file cannot be used."""
+        """Who takes its jobs.
+
+        Errors: ConfigError, DataError: its file cannot be used; Refused: one queue too many.
+        """
+        desk = stand_in()
+        if desk is not None:
+            self.declare()
+            return desk.take_in(self.name)
         if self.node is not None:
             return clients_of_nodes.find(self.node, self.name)
         return registry.household(self.name, self.terms).client
 
     def known_client(self) -> Asked:
         """The same for questions. Errors: NoQueueError for a queue nobody declared or used."""
+        desk = stand_in()
+        if desk is not None:
+            if self.node is None:
+                registry.must_know(self.name)
+            return desk.take_in(self.name)
         if self.node is not None:
             return clients_of_nodes.find(self.node, self.name)
         return registry.known_household(self.name, self.terms).client
@@ -97,6 +111,12 @@ class Local(Place):
         if self.node is not None:
             runnable.check_path()
             return runnable.name
+        desk = stand_in()
+        if desk is not None:
+            durable = self.terms.durable or registry.terms_of(self.name).durable
+            if durable is not None:
+                check_outlives(runnable, durable)
+            return desk.task_name(runnable)
         return registry.household(self.name, self.terms).name_of(runnable)
 
 

@@ -63,12 +63,16 @@ class Registry:
 
     def known_household(self, name: str, terms: Terms) -> Household:
         """The same for a queue that is there. Errors: NoQueueError for any other."""
-        if name in self._known or self._place_of(name) is not None:
-            return self.household(name, terms)
-        raise NoQueueError(
-            f"there is no local queue {name!r} in this process: no class and no task has"
-            f" queue=Local({name!r}), and no job went there"
-        )
+        self.must_know(name)
+        return self.household(name, terms)
+
+    def must_know(self, name: str) -> None:
+        """NoQueueError for a queue that is nowhere."""
+        if name not in self._known and self._place_of(name) is None:
+            raise NoQueueError(
+                f"there is no local queue {name!r} in this process: no class and no task has"
+                f" queue=Local({name!r}), and no job went there"
+            )
 
     def terms_of(self, name: str) -> Terms:
         """What was said of the queue of that name."""
@@ -79,11 +83,18 @@ class Registry:
         return next((house for house in list(houses) if house.serves(name)), None)
 
     def close(self, drain: float = DRAIN_SECONDS) -> None:
-        """End all households; a queue that is used again starts anew. May be called twice."""
+        """End all households; a queue that is used again starts anew. May be called twice.
+
+        They end side by side, and are known until they have: a job that still runs may enqueue.
+        """
         with self._lock:
-            households, self._households = list(self._households.values()), {}
-        for household in households:
-            household.close(drain)
+            ending = dict(self._households)
+        for wait in [household.close(drain) for household in ending.values()]:
+            wait()
+        with self._lock:
+            for place, household in ending.items():
+                if self._households.get(place) is household:
+                    del self._households[place]
 
     def forget(self) -> None:
         """Close all at once, and know of no queue any more; for tests."""

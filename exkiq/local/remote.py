@@ -100,6 +100,9 @@ class ClientsOfNodes:
         if found is not None and found.asks_as is asks_as:
             return found
         with self._lock:
+            found = self._clients.get((node, queue))  # another thread may have made one
+            if found is not None and found.asks_as is asks_as:
+                return found
             self._clients[node, queue] = made = NodeClient(asks_as, node, queue)
         if found is not None:
             found.close()

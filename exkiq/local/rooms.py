@@ -12,7 +12,8 @@ from exkiq.aggregator import Aggregator
 from exkiq.aggregator import Settings as AggregatorSettings
 from exkiq.clock import Clock
 from exkiq.errors import UnsupportedOperation
-from exkiq.machine import Applied, Machine
+from exkiq.machine import Applied, Machine, commands
+from exkiq.machine import schema as schemas
 from exkiq.queues.local import TERM, Book, LocalHouse
 from exkiq.server import ClientServer
 from exkiq.session import NodeSession, Runner
@@ -40,11 +41,14 @@ class Rooms:
         self._known: set[str] = set()
         self._sessions: list[NodeSession] = []
         self._wake: asyncio.TimerHandle | None = None
+        self._is_over = False
         self.house = LocalHouse(clock, NAME, loop.call_soon, book, machine)
         settings = AggregatorSettings(NAME, next_pid, node_timeout=math.inf)
         self._aggregator = Aggregator(lambda: self.house.machine, settings, clock)
         self._aggregator.begin(TERM)
         self.house.accompany(self)
+        if self.machine.schema < schemas.SCHEMA:  # there is no other member to wait for
+            self.house.propose_nowait(commands.schema(next_pid(), schemas.SCHEMA))
         self.server = ClientServer(self.house, dict, _NoCluster(), clock, self._progress_of)
 
     @property
@@ -85,6 +89,8 @@ class Rooms:
             self._new_queues(new)
 
     def wants_flush(self) -> bool:
+        if self._is_over:
+            return False
         wants = self._aggregator.wants_flush()
         self._wake_at(self._aggregator.next_wake())
         return wants
@@ -110,6 +116,7 @@ class Rooms:
         for session in self._sessions:
             session.end()
         self.house.turn()
+        self._is_over = True
         if self._wake is not None:
             self._wake.cancel()
         await self.server.stop()

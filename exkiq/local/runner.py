@@ -127,7 +127,7 @@ class LocalRunner:
                 seat = self._free_seat(name)
                 self._busy[name] = seat
                 seat.begin([self._held.popleft()])
-        except Exception as error:  # noqa: BLE001 - a user's code, and the jobs have to go on
+        except BaseException as error:  # noqa: BLE001 - a user's code, and the jobs have to go on
             log.error("dispatcher %r raised; LRU goes on", self._dispatcher, exc_info=error)
             self._dispatcher = LRU()
             for name in self._names:
@@ -186,7 +186,7 @@ class LocalRunner:
     def _checked_in(self, name: str) -> None:
         try:
             self._dispatcher.check_in(name)
-        except Exception as error:  # noqa: BLE001 - as above; it is asked for a slot next
+        except BaseException as error:  # noqa: BLE001 - as above; it is asked for a slot next
             log.error("dispatcher %r raised", self._dispatcher, exc_info=error)
         self._start_held()
 

@@ -57,6 +57,10 @@ class TaskTable:
             self._young[name] = runnable
             return name
 
+    def has(self, name: str) -> bool:
+        """Whether that is a task that cannot be imported."""
+        return name in self._young or name in self._old
+
     def resolve(self, name: str) -> Runnable:
         """The task of that name. Errors: LookupError; what importing its module raises."""
         found = self._found.get(name) or self._young.get(name) or self._old.get(name)

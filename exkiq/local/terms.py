@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from os import PathLike
+from os import PathLike, fspath
 from pathlib import Path
 
 from exkiq.config.plugins import load_plugin
@@ -49,8 +49,20 @@ def check_terms(
         )
     if dispatcher is not None:
         _dispatcher(dispatcher)
-    path = None if durable is None else Path(durable).absolute()
+    path = None if durable is None else _file(durable)
     return Terms(path, concurrency, dispatcher)  # type: ignore[arg-type]
+
+
+def _file(given: object) -> Path:
+    """One path for each file, however it is written: two queues may share it."""
+    if not isinstance(given, str | PathLike):
+        raise ValueError(f"durable must be the path of a file, not {given!r}")  # noqa: TRY004
+    text = fspath(given)
+    if not isinstance(text, str) or not text or "\0" in text:
+        raise ValueError(f"durable must be the path of a file, not {given!r}")
+    if text == ":memory:":
+        raise ValueError("durable=':memory:' is no file: a Local without durable is in memory")
+    return Path(text).resolve()
 
 
 def _dispatcher(given: object) -> Dispatcher:

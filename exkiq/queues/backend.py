@@ -1,6 +1,7 @@
 """What a queue of another kind has to do, and what each kind cannot.
 
-A backend is a class below `Queue`. `exkiq.testing.QueueContract` tries it out:
+A backend is a class below `Queue`, with a `kind` that errors name. `exkiq.testing.QueueContract`
+tries it out:
 
     class TestMine(QueueContract):
         def make(self) -> Queue:
@@ -38,7 +39,8 @@ class Operation(StrEnum):
     """What can be asked of a queue, in the words of an error."""
 
     ENQUEUE = "enqueue"
-    RESULT = "call, result, watch"
+    RESULT = "call, result"
+    WATCH = "watch"
     OWN_ID = "an id given by the caller"
     DELAY = "delay"
     RETRY_WAIT = "a wait before a retry"
@@ -59,6 +61,7 @@ CAPABILITIES: Mapping[str, frozenset[Operation]] = MappingProxyType(
     {
         "replicated": _ALL - {Operation.LAMBDA},
         "Local": _ALL,
+        "Local of another node": _ALL - {Operation.LAMBDA, Operation.WATCH},
         "RabbitMQ": frozenset({Operation.ENQUEUE, Operation.PAUSE, Operation.STATS}),
         "SQL poll": frozenset(
             {

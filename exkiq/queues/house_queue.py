@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from itertools import islice
 
+from exkiq.errors import JobAlreadyExists
 from exkiq.machine import Machine, Record, Spec, commands
 from exkiq.machine.outcomes import Answer
 from exkiq.queues.backend import CAPABILITIES, NewJob, Operation, Queue, Reserved, Seen, Stats
@@ -34,15 +35,25 @@ class HouseQueue(Queue):
         return CAPABILITIES[self.kind]
 
     def enqueue(self, jobs: Sequence[NewJob]) -> int:
-        before = len(self._machine().jobs)
         for job in jobs:
             self.validate(job)
+        new = self._new(jobs)
         for job in jobs:
             spec = Spec(job.task, self.name, job.priority, job.retries)
             wish = {"delay_ms": job.delay_ms, "is_unique": job.is_unique}
             op = commands.enqueue(self._pid(), spec, [job.id], [job.payload], **wish)  # type: ignore[arg-type]
             self._propose(op)
-        return len(self._machine().jobs) - before
+        return len(new)
+
+    def _new(self, jobs: Sequence[NewJob]) -> set[str]:
+        """The ids that are not there yet. Errors: JobAlreadyExists before anything is stored."""
+        there, new = self._machine().jobs, set[str]()
+        for job in jobs:
+            if job.id not in there and job.id not in new:
+                new.add(job.id)
+            elif job.is_unique:
+                raise JobAlreadyExists(f"a job with the id {job.id!r} exists already")
+        return new
 
     def reserve(self, limit: int) -> list[Reserved]:
         self._propose(commands.due(self._pid()))

@@ -46,13 +46,18 @@ class Book(Protocol):
         """That entry was applied: time to think of a snapshot."""
 
 
+def _nobody_is_told(_: str) -> None:
+    """A house in memory cannot fail."""
+
+
 class LocalHouse:
     """A `House` without a log: always the leader, never in doubt.
 
     An operation that is proposed from within a listener is applied after the present entry.
 
     `later` puts entries off to the end of a turn of the loop, so that all of a turn are one;
-    `book` keeps them, and `machine` is what it kept so far.
+    `book` keeps them, and `machine` is what it kept so far. `on_failure` is told, once, why the
+    book takes no more: from then on nothing is applied.
     """
 
     def __init__(
@@ -69,6 +74,7 @@ class LocalHouse:
         self._later = later
         self._book = book
         self._failure = ""
+        self.on_failure: Callable[[str], object] = _nobody_is_told
         self._companion: Companion | None = None
         self._listeners: list[Listener] = []
         self._waiting: dict[bytes, Done] = {}
@@ -95,8 +101,9 @@ class LocalHouse:
         self._listeners.append(listener)
 
     def propose_nowait(self, op: bytes) -> None:
-        self._gathered.append(op)
-        self.turn_soon()
+        if not self._failure:
+            self._gathered.append(op)
+            self.turn_soon()
 
     def propose_with(self, op: bytes, timeout: float, done: Done) -> None:  # noqa: ARG002
         pid = peek_pid(op)
@@ -180,3 +187,4 @@ class LocalHouse:
         waiting, self._waiting = self._waiting, {}
         for done in waiting.values():
             done(OutcomeUnknown(self._failure))
+        self.on_failure(self._failure)

@@ -7,6 +7,8 @@ The rules of this file:
 - The state is written piece by piece, made on a thread, each with the entry that comes next; it
   counts from the commit of its last piece on. Then what it holds is deleted, some at a time.
 - Every row carries a CRC-32, checked when the file is opened, and a state its own hash besides.
+- SQLite's log of the file is looked at first: where it is damaged SQLite would take that for its
+  end, and what stands behind it would be lost unsaid.
 - SQLite's own lock keeps a second process away; it is held as long as the file is open.
 """
 
@@ -17,12 +19,17 @@ import sqlite3
 import threading
 import zlib
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import ParamSpec, TypeVar
 
 from exkiq.errors import ConfigError, DataError, ExkiqError
 from exkiq.machine import Capture, Machine, encode_pieces
+from exkiq.queues.local_wal import is_log_damaged
 from exkiq.telemetry import log
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 FORMAT = 1
 APPLICATION_ID = 0x65786B71  # "exkq": `file` and SQLite's own tools show it
@@ -36,16 +43,17 @@ _PRAGMAS = (
     "locking_mode=EXCLUSIVE",
     "journal_mode=WAL",
     "synchronous=FULL",
-    f"application_id={APPLICATION_ID}",
 )
 _TABLES = (
     "CREATE TABLE entry (idx INTEGER PRIMARY KEY, body BLOB NOT NULL, crc INTEGER NOT NULL)",
     "CREATE TABLE piece (upto INTEGER, number INTEGER, body BLOB NOT NULL, crc INTEGER NOT NULL,"
     " PRIMARY KEY (upto, number))",
     "CREATE TABLE state (id INTEGER PRIMARY KEY CHECK (id = 1), upto INTEGER, pieces INTEGER)",
+    f"PRAGMA application_id={APPLICATION_ID}",
     f"PRAGMA user_version={FORMAT}",
 )
 WAY_OUT = "put a copy of it back, or move it away and begin with an empty one"
+LOG_WAY_OUT = "put copies of both back, or move both away and begin with an empty one"
 _ERRORS = (sqlite3.Error, UnicodeDecodeError)
 
 
@@ -91,8 +99,16 @@ class LocalJournal:
                 raise self._damaged(f"entry {machine.index + 1} is missing")
             if type(body) is not bytes or crc != _crc(index, 0, body):
                 raise self._damaged(f"the checksum of entry {index} is wrong")
-            machine.apply(index, body)
+            self._understood(machine.apply, index, body)
         return machine
+
+    def _understood(self, read: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """What the machine makes of it. Errors: DataError for what another release wrote."""
+        try:
+            return read(*args, **kwargs)
+        except DataError as error:
+            way_out = f"use the exkiq that wrote it, or {WAY_OUT}"
+            raise DataError(f"{self.path} cannot be read here ({error}): {way_out}") from error
 
     def _read_state(self) -> Machine:
         row = self._db.execute("SELECT upto, pieces FROM state").fetchone()
@@ -109,7 +125,7 @@ class LocalJournal:
             data += body
         if number != count:
             raise self._damaged(f"its state has {number} pieces of {count}")
-        machine = Machine.restore(bytes(data))
+        machine = self._understood(Machine.restore, bytes(data))
         if machine.index != self._upto:
             raise self._damaged(f"its state ends at {machine.index} and not at {self._upto}")
         return machine
@@ -236,6 +252,8 @@ def _crc(*facts_and_body: int | bytes) -> int:
 def _opened(path: Path) -> sqlite3.Connection:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
+        if is_log_damaged(path):
+            raise DataError(f"{path}-wal, a part of {path.name}, is damaged: {LOG_WAY_OUT}")
         db = sqlite3.connect(path, timeout=0.0, isolation_level=None, check_same_thread=False)
     except (OSError, *_ERRORS) as error:
         raise ConfigError(f"the queue's file {path} cannot be opened: {error}") from error

@@ -169,8 +169,9 @@ def stats_map(machine: Machine) -> Map:
 
 
 def attempt_of(record: Record) -> int:
-    """The number of the present, next or last run."""
-    return max(1, record.failures) if record.state is State.FAILED else record.attempt
+    """The number of the present, next or last run; none comes after a failed or cancelled one."""
+    has_no_next = record.state in (State.FAILED, State.CANCELLED)
+    return max(1, record.failures) if has_no_next else record.attempt
 
 
 def last_error_of(record: Record) -> list[Value] | None:

@@ -1,11 +1,18 @@
 """What every backend of queues has to do, as checks that any test runner can run.
 
-    class TestMine(QueueContract):
-        def make(self) -> Queue:
-            return MyQueue()
+    from exkiq.queues.backend import Queue
+    from exkiq.testing import QueueContract
 
-Each `test_` method asks for a queue of its own and raises AssertionError where it breaks the
-contract of `exkiq.queues.backend.Queue`. What the backend says it cannot do has to be refused.
+    class TestMine(QueueContract):  # found by pytest as it is
+        def make(self) -> Queue:
+            return MyQueue()  # a class below Queue
+
+Each `test_` method calls `make` once, and raises AssertionError where that queue breaks the
+contract of `exkiq.queues.backend`, which says what each verb takes and gives. What the backend's
+`capabilities` leave out has to be refused; `exkiq.queues.backend.require` does that.
+
+No job is taken away at the end: begin with an empty store. Within a run no id is used twice, so
+all queues may be in one.
 """
 
 from __future__ import annotations
@@ -22,17 +29,14 @@ ERROR = ("ValueError", "broken", "the traceback")
 
 
 class QueueContract:
-    """The checks. `make` gives an empty queue, a new one each time.
-
-    Ids are never used twice in a process, so the queues may be those of one store.
-    """
+    """The checks. `make` gives an empty queue, a new one each time; see the module."""
 
     _numbers = count(1)
     _number = 0
 
     def make(self) -> Queue:
         """A queue without jobs."""
-        raise NotImplementedError
+        raise NotImplementedError(f"{type(self).__name__} has no make(), which gives the queue")
 
     def test_jobs_come_in_their_order_once(self) -> None:
         """A job would be run twice at a time, or one that came later first."""
@@ -152,6 +156,15 @@ class QueueContract:
             _raises(JobAlreadyExists, lambda: _sent(queue, taken))
             _equal(queue.stats(), before)
 
+    def test_a_group_is_stored_whole_or_not_at_all(self) -> None:
+        """A caller who was told no would find half of the jobs done."""
+        queue = self._made()
+        if Operation.OWN_ID in queue.capabilities():
+            queue.enqueue([self._job("a")])
+            taken = self._job("a", has_own_id=True, is_unique=True)
+            _raises(JobAlreadyExists, lambda: queue.enqueue([self._job("b"), taken]))
+            _counts(queue, count=1, in_progress=0)
+
     # ---- inside --------------------------------------------------------------------------------
 
     def _made(self) -> Queue:
@@ -179,8 +192,8 @@ class QueueContract:
             return True
         before = queue.stats()
         error = _raises(UnsupportedOperation, attempt)
-        _true(queue.kind in str(error), "the error names the kind of queue")
-        _true(operation.value in str(error), "the error names the operation")
+        _true(queue.kind in str(error), f"the error names the kind {queue.kind!r}: {error}")
+        _true(operation.value in str(error), f"the error names {operation.value!r}: {error}")
         _equal(queue.stats(), before)
         return False
 

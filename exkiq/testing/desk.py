@@ -16,6 +16,8 @@ from exkiq.queues.views import counts_map, queues_map
 from exkiq.queues.waiters import Ending, Waiters
 from exkiq.queues.watchers import Told, Watchers
 from exkiq.reads import Reads
+from exkiq.runnable import Runnable
+from exkiq.testing.premises import Premises
 from exkiq.testing.stage import NODE, Stage
 from exkiq.testing.turns import Turns
 
@@ -39,9 +41,10 @@ class Desk:
     """
 
     enqueue_timeout = 5.0
+    is_stand_in = True
 
-    def __init__(self, stage: Stage, turns: Turns, ids: Ids) -> None:
-        self._stage, self._turns = stage, turns
+    def __init__(self, stage: Stage, turns: Turns, ids: Ids, premises: Premises) -> None:
+        self._stage, self._turns, self._premises = stage, turns, premises
         self.next_id = ids.next
         self.next_pid = stage.next_pid
         self._reads = Reads(stage, self._status, self._progress_of, stage.clock).by_verb
@@ -51,6 +54,17 @@ class Desk:
 
     def close(self) -> None:
         """As a client has it; there is nothing to hang up."""
+
+    # ---- queues of one process -------------------------------------------------------------------
+
+    def take_in(self, queue: str) -> Desk:
+        """Who takes the jobs of a local queue of this name."""
+        self._premises.take_in(queue)
+        return self
+
+    def task_name(self, runnable: Runnable) -> str:
+        """The name by which they find this task, one that cannot be imported included."""
+        return self._premises.name_of(runnable)
 
     # ---- handles ---------------------------------------------------------------------------------
 

@@ -16,11 +16,11 @@ from exkiq.pool.assignment import Assignment
 from exkiq.pool.attempt import Attempt, Outcome, run_in_thread, run_on_loop
 from exkiq.pool.context import entered
 from exkiq.pool.words import Word
-from exkiq.pool.work import Catalog, Slot
+from exkiq.pool.work import Slot
 from exkiq.session import assignment_of, kept_values
 from exkiq.success_modes import Success, SuccessMode
-from exkiq.task import App
 from exkiq.telemetry import log
+from exkiq.testing.premises import Premises
 from exkiq.testing.stage import NODE, Stage
 
 
@@ -73,9 +73,8 @@ class Hand:
     Errors: what a worker's `init` raises: on a node its jobs would wait until it does not.
     """
 
-    def __init__(self, stage: Stage) -> None:
-        self._stage = stage
-        self._catalog = Catalog(App(()))
+    def __init__(self, stage: Stage, premises: Premises) -> None:
+        self._stage, self._premises = stage, premises
         self._slots: list[Slot] = []
         self._slots_on_loops: WeakKeyDictionary[asyncio.AbstractEventLoop, list[Slot]]
         self._slots_on_loops = WeakKeyDictionary()
@@ -106,7 +105,7 @@ class Hand:
     def _begin(self, record: Record) -> tuple[Attempt, Port]:
         """Claim it, and find what it runs."""
         stage = self._stage
-        work = self._catalog.find(record.spec.task)
+        work = self._premises.work_of(record)
         stage.apply(commands.claim(stage.next_pid(), [(NODE, stage.session, [record.id])]))
         port = Port(stage, record)
         return Attempt(assignment_of(record), work, port, stage.clock), port

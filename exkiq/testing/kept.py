@@ -5,11 +5,13 @@ from __future__ import annotations
 from operator import attrgetter
 from typing import Any, cast
 
+from exkiq.asked import Place
 from exkiq.handle import Handle
 from exkiq.inspect import JobStatus
 from exkiq.machine import Record, State
 from exkiq.queues.views import job_map
 from exkiq.testing.clock import ManualClock
+from exkiq.testing.premises import Premises
 from exkiq.testing.stage import Stage
 from exkiq.testing.turns import Turns
 from exkiq.worker import Worker, handle_of
@@ -32,8 +34,8 @@ class Fake:
     `clock` is the time of these jobs; it stands still unless it is told to go on.
     """
 
-    def __init__(self, stage: Stage, turns: Turns) -> None:
-        self._stage, self._turns = stage, turns
+    def __init__(self, stage: Stage, turns: Turns, premises: Premises) -> None:
+        self._stage, self._turns, self._premises = stage, turns, premises
 
     def __repr__(self) -> str:
         return f"<Fake with {len(self.jobs)} jobs>"
@@ -50,14 +52,14 @@ class Fake:
 
     def enqueued(self, worker: Any) -> list[JobStatus]:
         """Those of `jobs` that are of this worker or task. Errors: TypeError for what is none."""
-        name = _handle(worker).runnable.name
+        name = self._premises.name_of(_handle(worker).runnable)
         return [job for job in self.jobs if job.task == name]
 
     def assert_enqueued(
         self,
         worker: Any,
         *args: Any,
-        queue: str | None = None,
+        queue: str | Place | None = None,
         times: int | None = None,
         **kwargs: Any,
     ) -> list[JobStatus]:
@@ -68,13 +70,13 @@ class Fake:
                 keyword `queue` or `times` look at `enqueued` yourself.
         Errors: AssertionError that lists what waits.
         """
-        wanted = _Wanted(_handle(worker), args, kwargs, queue)
+        wanted = _Wanted(_handle(worker), args, kwargs, _name_of(queue))
         found = [job for job in self.enqueued(worker) if wanted.is_met_by(job)]
         if len(found) != times if times is not None else not found:
             raise AssertionError(wanted.complaint(len(found), times, self.jobs))
         return found
 
-    def drain(self, queue: str | None = None, *, retries: bool = True) -> list[JobStatus]:
+    def drain(self, queue: str | Place | None = None, *, retries: bool = True) -> list[JobStatus]:
         """Run the jobs that are due, in their order, those too that they enqueue.
 
         The clock goes on from one retry to the next until there is none; with
@@ -86,13 +88,15 @@ class Fake:
         Errors: RuntimeError after 10,000 runs.
         """
         before = self._stage.machine.sequence
-        self._turns.drain(queue, retries=retries)
+        self._turns.drain(_name_of(queue), retries=retries)
         return self._ended_since(before)
 
-    async def adrain(self, queue: str | None = None, *, retries: bool = True) -> list[JobStatus]:
+    async def adrain(
+        self, queue: str | Place | None = None, *, retries: bool = True
+    ) -> list[JobStatus]:
         """As `drain`, without blocking the loop: async jobs run on it, others in a thread."""
         before = self._stage.machine.sequence
-        await self._turns.adrain(queue, retries=retries)
+        await self._turns.adrain(_name_of(queue), retries=retries)
         return self._ended_since(before)
 
     def clear(self) -> None:
@@ -133,8 +137,8 @@ class _Wanted:
         if not self._args and not self._kwargs:
             what = f"a job of {self._task}"
         where = "" if self._queue is None else f" in queue {self._queue!r}"
-        wish = "at least once" if times is None else f"{times} times"
-        lines = [f"{what}{where} should wait {wish}, it does {found} times"]
+        wish = "at least once" if times is None else _times(times)
+        lines = [f"{what}{where} should wait {wish}, and waits {_times(found)}; what waits:"]
         lines += [f"  {_line(job)}" for job in jobs[:SHOWN_MAX]]
         if len(jobs) > SHOWN_MAX:
             lines.append(f"  and {len(jobs) - SHOWN_MAX} more")
@@ -143,8 +147,16 @@ class _Wanted:
         return "\n".join(lines)
 
 
+def _times(count: int) -> str:
+    return "once" if count == 1 else f"{count} times"
+
+
 def _status(record: Record) -> JobStatus:
     return JobStatus.of(cast("dict[str, Any]", job_map(record)))
+
+
+def _name_of(queue: str | Place | None) -> str | None:
+    return queue.name if isinstance(queue, Place) else queue
 
 
 def _handle(worker: Any) -> Handle[Any]:

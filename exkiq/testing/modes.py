@@ -14,6 +14,7 @@ from exkiq.testing.clock import ManualClock
 from exkiq.testing.desk import Desk, InlineDesk
 from exkiq.testing.hand import Hand
 from exkiq.testing.kept import Fake
+from exkiq.testing.premises import Premises
 from exkiq.testing.stage import Stage
 from exkiq.testing.turns import Turns
 
@@ -29,12 +30,12 @@ def fake(clock: ManualClock | None = None) -> Iterator[Fake]:
 
     The queue is the one of a cluster: ids, delays, retries, `call`, cancelling and queue
     handles do what they do there. Who waits for a result has the jobs run meanwhile, the clock
-    going on by that time at most.
+    going on by that time at most. Jobs of a `Local` queue are kept too, in the queue of that name.
 
     Shapes: `clock` is the time of the jobs, else one that begins with this moment.
     """
-    with _in_place(Desk, clock or ManualClock()) as (stage, turns):
-        yield Fake(stage, turns)
+    with _in_place(Desk, clock or ManualClock()) as kept:
+        yield kept
 
 
 @contextmanager
@@ -49,7 +50,7 @@ def inline() -> Iterator[None]:
 
 
 @contextmanager
-def _in_place(kind: type[Desk], clock: ManualClock) -> Iterator[tuple[Stage, Turns]]:
+def _in_place(kind: type[Desk], clock: ManualClock) -> Iterator[Fake]:
     """A desk as the client of this process."""
     counter = count()
 
@@ -58,12 +59,13 @@ def _in_place(kind: type[Desk], clock: ManualClock) -> Iterator[tuple[Stage, Tur
         return next(counter).to_bytes(size, "big")
 
     stage = Stage(clock, OperationIds(entropy))
-    hand = Hand(stage)
+    premises = Premises(stage)
+    hand = Hand(stage, premises)
     turns = Turns(stage, hand)
-    desk = kind(stage, turns, Ids(clock, entropy))
+    desk = kind(stage, turns, Ids(clock, entropy), premises)
     before = clients.use(cast("Any", desk))
     try:
-        yield stage, turns
+        yield Fake(stage, turns, premises)
     finally:
         clients.use(before)
         hand.close()

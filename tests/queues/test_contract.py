@@ -149,6 +149,8 @@ def test_C_18_the_table_says_what_each_kind_can() -> None:
     """A backend would be asked for what it cannot do, after the job was stored."""
     assert CAPABILITIES["Local"] == frozenset(Operation)
     assert frozenset(Operation) - CAPABILITIES["replicated"] == {Operation.LAMBDA}
+    other = CAPABILITIES["Local of another node"]
+    assert frozenset(Operation) - other == {Operation.LAMBDA, Operation.WATCH}
     assert Operation.ENQUEUE not in CAPABILITIES["SQL poll"]
     for kind in ("RabbitMQ", "SQL poll"):
         assert Operation.DELAY not in CAPABILITIES[kind]

@@ -12,6 +12,7 @@ from exkiq.clock import SystemClock
 from exkiq.errors import NoQueueError, RemoteWireError, Unavailable, UnsupportedOperation
 from exkiq.local import hosting
 from exkiq.local.hosting import Host
+from exkiq.local.rooms import Rooms
 from exkiq.machine import Spec, commands
 from exkiq.pool.report import Report
 from exkiq.wire.messages import Kind, check
@@ -43,6 +44,9 @@ class PretendPool:
             report.done.values.append(b"\x07")
             report.done.run_ms.append(1)
         asyncio.get_running_loop().call_soon(self.report, report)
+
+    def tree(self) -> dict[str, Any]:
+        return {"child 1": {}}
 
     async def drain(self, timeout: float) -> None: ...
 
@@ -212,5 +216,77 @@ def test_open_calls_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
             wire.post("n2", "desk", "queues")
         wire.hosts["n1"].link_down("n2")
         wire.post("n2", "desk", "queues")
+
+    run(test)
+
+
+class PretendLink:
+    """A client's link to n1."""
+
+    on_message: Any
+    on_close: Any
+
+    def __init__(self) -> None:
+        self.sent: list[Any] = []
+
+    def send(self, message: list[Any]) -> bool:
+        self.sent.append(message)
+        return True
+
+    def close(self, reason: str) -> None: ...
+    async def wait_closed(self) -> None: ...
+
+
+@pytest.mark.parametrize("node", ["n1", "n2"])
+def test_who_has_gone_holds_no_place(node: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Clients that ask and go away would shut out all others for an hour."""
+    monkeypatch.setattr(hosting, "CALLS_MAX", 1)
+
+    async def test(wire: Wire) -> None:
+        rooms = Rooms(asyncio.get_running_loop(), SystemClock(), PID, lambda _: None)
+        rooms.server.host = host = wire.hosts["n1"]
+        gone, here = PretendLink(), PretendLink()
+        for link in (gone, here):
+            rooms.server.adopt(link)
+        await wire.ask(node, "desk", "propose", ENQUEUE, 1000)
+        wire.is_mute = node == "n2"
+        gone.on_message(gone, [1, "local", node, "desk", "result", "2", 3_600_000])
+        gone.on_close(gone, "it went away")
+        assert host._calls == {}
+        assert all(guest._asked == {} for guest in host._guests.values())
+        wire.is_mute = False
+        here.on_message(here, [1, "local", node, "desk", "ping"])
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        assert (gone.sent, len(here.sent)) == ([], 1)
+        assert not rooms.server._clients[here].calls  # type: ignore[index]
+        await rooms.stop()
+
+    run(test)
+
+
+def test_the_tree_shows_its_queues_and_children() -> None:
+    """An operator would not see which processes run the jobs of local queues."""
+
+    async def test(wire: Wire) -> None:
+        host = wire.hosts["n2"]
+        assert host.tree() == {"local": {"queues": ["desk"], "children": {}}}
+        await wire.ask("n2", "desk", "propose", ENQUEUE, 1000)
+        await asyncio.sleep(0)
+        assert host.tree() == {"local": {"queues": ["desk"], "children": {"child 1": {}}}}
+        host.queues = ()
+        assert host.tree() == {}
+
+    run(test)
+
+
+def test_a_node_that_stops_takes_no_more() -> None:
+    """A job would be taken that nobody runs any more."""
+
+    async def test(wire: Wire) -> None:
+        await wire.ask("n2", "desk", "propose", ENQUEUE, 1000)
+        await wire.hosts["n2"].stop()
+        status, kind, _ = await wire.ask("n2", "desk", "propose", ENQUEUE, 1000)
+        assert (status, kind) == (1, "NoQueueError")
 
     run(test)

@@ -191,3 +191,21 @@ def test_a_disk_that_refuses_stops_the_house(path: Path) -> None:
         assert opened.jobs == ["1"]
         with pytest.raises(Unavailable, match="the disk is full"):
             opened.house.propose_with(op, 5.0, told.append)
+
+
+def test_what_another_release_wrote_is_refused_by_name(
+    kept: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who goes back to an earlier release would not know which file is meant, or lose jobs."""
+    journal = LocalJournal(kept)
+    journal._upto = 0
+    index = journal.machine.index + 1
+    monkeypatch.setattr("exkiq.machine.schema.SCHEMA", 2)
+    journal.append(index, commands.encode_entry(1, 1, [commands.schema(b"p" * 12, 2)]))
+    journal.close()
+    LocalJournal(kept).close()
+    monkeypatch.setattr("exkiq.machine.schema.SCHEMA", 1)
+    for _ in range(2):
+        with pytest.raises(DataError, match=rf"{kept}.*schema 2.*use the exkiq that wrote it") as e:
+            LocalJournal(kept)
+        assert "\n" not in str(e.value)

@@ -52,6 +52,20 @@ def test_every_state_is_listed_under_its_name() -> None:
     assert ids(machine, "nobody") == []
 
 
+def test_a_job_that_was_stopped_shows_the_attempt_that_ran() -> None:
+    """Someone would look for the second attempt of a job that had one."""
+    house = LocalHouse(CLOCK)
+    house.propose_nowait(commands.session_begin(PID(), "n1", "run", "a:1"))
+    house.propose_nowait(commands.enqueue(PID(), Spec("app:work", "emails"), ["a"], [b"args"]))
+    house.propose_nowait(commands.claim(PID(), [("n1", 1, ["a"])]))
+    fence = house.machine.jobs["a"].fence
+    house.propose_nowait(commands.cancel(PID(), "a", running=True))
+    error = ["RuntimeError", "stopped", "trace"]
+    house.propose_nowait(commands.fail(PID(), 1, [["a", fence, ["retry", 900], error, 3]]))
+    told = job_map(house.machine.jobs["a"])
+    assert (told["state"], told["attempt"]) == ("cancelled", 1)
+
+
 def test_a_due_retry_is_still_listed_as_retry() -> None:
     """A retry that waits for a slot would vanish from its list."""
     house = house_with_one_job_in_each_state()

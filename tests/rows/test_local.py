@@ -20,6 +20,7 @@ from exkiq.errors import (
     JobCancelled,
     NoQueueError,
     NoSuchJob,
+    Refused,
     SerializationError,
     UnsupportedOperation,
 )
@@ -88,11 +89,45 @@ def test_HG_03_options_are_said_once() -> None:
     double.set(queue=Local("plain")).call(1)
     with pytest.raises(AlreadyStarted, match="plain"):
         Local("plain", concurrency=4)
-    for bad in ({"concurrency": 0}, {"concurrency": True}, {"dispatcher": object()}):
+    for bad in (
+        {"concurrency": 0},
+        {"concurrency": True},
+        {"dispatcher": object()},
+        {"durable": True},
+    ):
         with pytest.raises(ValueError, match=next(iter(bad))):
             Local("bad", **bad)  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="queue"):
         Local("failed")
+
+
+@pytest.mark.parametrize("bad", ["", ":memory:", "a\0b", b"q.db", 3, True])
+def test_HG_03_a_file_that_is_none_is_refused(bad: Any) -> None:
+    """A file called `:memory:` would appear, or an error of the system."""
+    with pytest.raises(ValueError, match="durable"):
+        Local("bad", durable=bad)
+
+
+def test_HG_03_more_queues_than_there_is_room_for_are_refused(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A queue for each user would take jobs at first, and after a thousand never run one."""
+    monkeypatch.setattr("exkiq.local.household.QUEUES_MAX", 2)
+    assert [double.set(queue=Local(f"user-{n}")).call(n) for n in range(2)] == [0, 2]
+    with pytest.raises(Refused, match=r"Local\('user-2'\): 2 local queues share this process"):
+        double.set(queue=Local("user-2")).perform_async(1)
+    assert double.set(queue=Local("user-1")).call(3) == 6
+
+
+def test_HG_03_a_file_is_one_however_it_is_written(tmp_path: Path) -> None:
+    """Two queues of one file would be refused, as if another process had it."""
+    (tmp_path / "link").symlink_to(tmp_path)
+    queues = [
+        Local("one", durable=tmp_path / "q.db"),
+        Local("two", durable=tmp_path / "link" / ".." / tmp_path.name / "q.db"),
+    ]
+    assert [double.set(queue=queue).call(2) for queue in queues] == [4, 4]
+    assert len(registry._households) == 1
 
 
 def test_HD_06_what_nobody_can_import_runs_in_a_local_queue() -> None:

@@ -239,7 +239,7 @@ def test_a_failed_assertion_says_what_there_is(kept: Fake) -> None:
         kept.assert_enqueued(Welcome, "Ada", queue="slow")
     assert str(caught.value).splitlines() == [
         "tests.testing.shop:Welcome('Ada') in queue 'slow' should wait at least once, "
-        "it does 0 times",
+        "and waits 0 times; what waits:",
         "  no job waits at all",
     ]
     Welcome.perform_async("Ada", greeting="Hi")
@@ -247,7 +247,7 @@ def test_a_failed_assertion_says_what_there_is(kept: Fake) -> None:
     with pytest.raises(AssertionError) as caught:
         kept.assert_enqueued(Welcome, times=2)
     assert str(caught.value).splitlines() == [
-        "a job of tests.testing.shop:Welcome should wait 2 times, it does 1 times",
+        "a job of tests.testing.shop:Welcome should wait 2 times, and waits once; what waits:",
         "  tests.testing.shop:Welcome('Ada', greeting='Hi') in 'emails', queued",
         "  tests.testing.shop:Fetch('x') in 'default', scheduled at 2030-01-01 01:00:00",
     ]
