@@ -2,6 +2,7 @@
 
 Asked   a client of the cluster, or that of a queue of one process
 Place   a queue of another kind; accepted wherever a queue's name is
+StandIn a client that takes the jobs of places too, as that of a test does
 """
 
 from __future__ import annotations
@@ -73,6 +74,16 @@ class Asked(Protocol):
     def awatch(self, job_id: str, expected_until: float) -> AsyncIterator[Step]: ...
 
 
+class StandIn(Asked, Protocol):
+    """What keeps all jobs of this process to itself, whatever place they are for."""
+
+    def take_in(self, queue: str) -> Asked:
+        """Who takes the jobs of a place of this name."""
+
+    def task_name(self, runnable: Runnable) -> str:
+        """The name by which they find this task, one that cannot be imported included."""
+
+
 class Place(ABC):
     """A queue that is not in the log of the cluster, such as `exkiq.Local("q")`.
 
@@ -99,8 +110,8 @@ class Place(ABC):
         """The handle of this queue. Errors: NoQueueError; TypeError for an option."""
         if options:
             raise TypeError(
-                f"{self!r} takes no {', '.join(options)} here: what it has is written in it, and"
-                " modes belong to its classes and tasks"
+                f"{self!r} takes no {', '.join(options)} here: its own options are written in"
+                " Local(...), and modes belong to its classes and tasks"
             )
         return self.known_client().queue(self.name)
 

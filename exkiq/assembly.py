@@ -112,7 +112,8 @@ class Assembly:
 
     def tree(self) -> dict[str, Any]:
         """The node with the parts that run in it, nested; see `Participant.tree`."""
-        return {"node": self.settings.name, "address": self.address} | self.participant.tree()
+        parts = {"node": self.settings.name, "address": self.address} | self.participant.tree()
+        return parts if self._host is None else parts | self._host.tree()
 
     # ---- start -------------------------------------------------------------------------------
 

@@ -12,9 +12,9 @@ import os
 import random
 import threading
 from collections.abc import Callable, Sequence
-from typing import Unpack
+from typing import Unpack, cast
 
-from exkiq.asked import Place
+from exkiq.asked import Place, StandIn
 from exkiq.asking import Asking
 from exkiq.bridge import LoopWaiter, ThreadWaiter, Waiter, background
 from exkiq.clock import Clock, SystemClock
@@ -24,6 +24,7 @@ from exkiq.declared import QueueOptions, declared
 from exkiq.errors import EnqueueTimeout, NotRunning
 from exkiq.job import Job
 from exkiq.machine import commands
+from exkiq.options import check_id
 from exkiq.orders import Enqueue, Group, Ids, Order, in_groups
 from exkiq.queue_handle import QueueHandle
 from exkiq.rendezvous import runtime_folder, sockets
@@ -86,8 +87,8 @@ class Client(Asking):
     # ---- handles -------------------------------------------------------------------------------
 
     def job(self, job_id: str) -> Job:
-        """The handle of a job by its id; nothing is asked yet."""
-        return Job(job_id, self)
+        """The handle of a job by its id; nothing is asked yet. Errors: ValueError."""
+        return Job(check_id(job_id), self)
 
     def queue(self, name: str) -> QueueHandle:
         """The handle of a queue by its name; nothing is asked yet. Errors: ValueError."""
@@ -261,6 +262,12 @@ def use(client: Client | None) -> Client | None:
     with _chosen.lock:
         before, _chosen.client = _chosen.client, client
     return before
+
+
+def stand_in() -> StandIn | None:
+    """The client of this process if it keeps the jobs of local queues too, as in a test."""
+    chosen = _chosen.client
+    return cast("StandIn", chosen) if getattr(chosen, "is_stand_in", False) else None
 
 
 def connect(

@@ -136,12 +136,12 @@ class Connection:
         for rid in request.rids:
             self._flights[rid].link.send([next(self._rids), "unwatch", rid])
 
-    async def close(self) -> None:
+    async def close(self, error: type[ExkiqError] = NotRunning, why: str = "") -> None:
         """Hang up. Who still waits is told so; may be called twice."""
         self._is_closed = True
         await self._tasks.stop()
         for request in list(self._live):
-            self._finish(request, None, NotRunning("this client was closed meanwhile"))
+            self._finish(request, None, error(why or "this client was closed meanwhile"))
         for link in (self._link, *self._retired):
             if link is not None:
                 link.close("the client closes")

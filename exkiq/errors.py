@@ -122,7 +122,8 @@ class JobFailed(JobError):
     def __init__(
         self, error_type: str, error_message: str, traceback: str = "", attempts: int = 1
     ) -> None:
-        super().__init__(f"{error_type}: {error_message} (after {attempts} attempts)")
+        tried = "1 attempt" if attempts == 1 else f"{attempts} attempts"
+        super().__init__(f"{error_type}: {error_message} (after {tried})")
         self.error_type = error_type
         self.error_message = error_message
         self.traceback = traceback

@@ -30,7 +30,8 @@ def result_many(jobs: Iterable[Job | str], timeout: float | None = 5.0) -> list[
             again for those. What is given as a job may be its id; one that nobody knows (any
             more) has an outcome without a state.
     Units:  timeout in seconds, 0 or more; 0 asks once, None waits on.
-    Errors: none for how a job ended; NoNodeError; ValueError for a bad timeout.
+    Errors: none for how a job ended; NoNodeError; TypeError for one job, ValueError for what is
+            none, or a bad timeout.
     Source: Honeydew's `yield_many`.
     """
     asked = _handles(jobs)
@@ -58,9 +59,9 @@ async def aresult_many(
 
 
 def _handles(jobs: Iterable[Job | str]) -> list[Job]:
-    if isinstance(jobs, str):
+    if isinstance(jobs, str) or not isinstance(jobs, Iterable):
         raise TypeError(f"jobs must be several, such as a list of them, not {jobs!r}")
-    return [clients.job(job) if isinstance(job, str) else job for job in jobs]
+    return [job if isinstance(job, Job) else clients.job(job) for job in jobs]
 
 
 def _countdown(jobs: Sequence[Job], timeout: float | None) -> Callable[[], float | None]:

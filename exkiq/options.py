@@ -139,6 +139,8 @@ def check_queue(value: object) -> str | Place:
     if isinstance(value, Place):
         value.declare()
         return value
+    if not isinstance(value, str):
+        raise ValueError(f"queue must be a printable name, or a Local('name'), not {value!r}")  # noqa: TRY004
     return check_queue_name(value)
 
 
@@ -241,6 +243,8 @@ def _timeout(value: object) -> int:
 def _backoff(value: object) -> object:
     if isinstance(value, int | float | datetime.timedelta) and not isinstance(value, bool):
         check_duration("backoff", value)
+    elif isinstance(value, type) and issubclass(value, FailureMode):
+        raise ValueError(f"backoff must be an instance: {value.__name__}(...)")  # noqa: TRY004
     elif isinstance(value, type) or not (
         value is None or isinstance(value, FailureMode) or callable(value)
     ):

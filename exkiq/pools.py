@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Sequence
 from typing import Any
 
@@ -31,8 +32,8 @@ def pool(
     Units:  init_retry_seconds, 5 unless the class says other, is the wait after an `init` that
             failed; shutdown is what running jobs have to end when the node stops; both in
             seconds, or a timedelta.
-    Errors: TypeError for an unknown option, ValueError for a bad value, naming it;
-            AlreadyStarted for a second pool of the queue that differs.
+    Errors: TypeError for an unknown option, or arguments that `init` does not take; ValueError
+            for a bad value, naming it; AlreadyStarted for a second pool of the queue that differs.
     """
     name = check_queue_name(queue)
     made_from = load_class("worker", worker, Worker)
@@ -41,6 +42,7 @@ def pool(
     if not isinstance(init_args, list | tuple):
         raise TypeError(f"init_args must be a tuple or a list, not {shown(init_args)}")
     most_ms = SECONDS_MAX * 1000
+    _check_init_args(made_from, init_args)
     terms = PoolTerms(
         f"{made_from.__module__}:{made_from.__qualname__}",
         slots,
@@ -50,3 +52,18 @@ def pool(
         check_duration("shutdown", shutdown, most_ms),
     )
     declared.pool(name, DeclaredPool(made_from, tuple(init_args), terms))
+
+
+def _check_init_args(worker: type[Worker], init_args: Sequence[Any]) -> None:
+    """TypeError for arguments that the worker's `init` does not take: else each slot would say."""
+    init = inspect.getattr_static(worker, "init", None)
+    if init is None and init_args:
+        raise TypeError(f"init_args: {worker.__qualname__} has no init to take {shown(init_args)}")
+    if not inspect.isfunction(init):
+        return
+    try:
+        inspect.signature(init).bind(worker, *init_args)
+    except TypeError as error:
+        raise TypeError(
+            f"init_args: {worker.__qualname__}.init does not take {shown(init_args)}: {error}"
+        ) from None

@@ -11,7 +11,7 @@ from exkiq.inspect import JobStatus, QueueStats
 from exkiq.job import Job
 from exkiq.machine import Spec, State, commands
 from exkiq.machine.limits import CLEAR_JOBS_MAX
-from exkiq.options import check_queue_name
+from exkiq.options import check_id, check_queue_name
 from exkiq.orders import Order
 
 if TYPE_CHECKING:
@@ -95,8 +95,8 @@ class QueueHandle:
 
         Shapes: `where` chooses among them, here and not on the nodes: a function that is given
                 each status, or a dict of fields of a status and the whole values they must have.
-        Errors: ValueError for a state or a field that is none, or a limit below 1; what `where`
-                raises.
+        Errors: ValueError for a state or a field that is none, or a limit below 1; TypeError for
+                a `where` of another kind, and what it raises.
         """
         pages = Pages(state, limit, where)
         while pages.want:
@@ -153,7 +153,7 @@ class _Move:
     """One move of a job: what is asked, and what the answers mean."""
 
     def __init__(self, queue: QueueHandle, job: Job | str, to: str, only_if_pending: bool) -> None:
-        self.id = job.id if isinstance(job, Job) else job
+        self.id = job.id if isinstance(job, Job) else check_id(job)
         self.about = f"job {self.id}"
         self._queue = queue.name
         self._client = queue.client
@@ -256,9 +256,11 @@ def _as_far_as_whole(page: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def _chooser(where: Where) -> Callable[[JobStatus], object]:
-    """A question to each job. Errors: ValueError for a field that no job has."""
-    if not isinstance(where, Mapping):
+    """A question to each job. Errors: TypeError, or ValueError for a field that no job has."""
+    if callable(where):
         return where
+    if not isinstance(where, Mapping):
+        raise TypeError(f"where must be a dict of fields, or a function of a job, not {where!r}")
     names = [field.name for field in dataclasses.fields(JobStatus)]
     for name in where:
         if name not in names:

@@ -73,8 +73,8 @@ class Runnable:
 
     @property
     def instance_key(self) -> Hashable:
-        """Tasks with equal keys share the instance of a slot."""
-        return self.name if self.owner is None else self.owner
+        """Tasks with equal keys share the instance of a slot; functions have none."""
+        return "" if self.owner is None else self.owner
 
     @property
     def before(self) -> Callable[..., Any] | None:

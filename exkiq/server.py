@@ -75,9 +75,10 @@ class Actions(Protocol):
 class Host(Protocol):
     """Who answers for the local queues of nodes, this one's and others'."""
 
-    def request(self, args: list[Any], tell: Callable[[list[Any]], object]) -> None:
+    def request(self, args: list[Any], tell: Callable[[list[Any]], object]) -> Callable[[], object]:
         """[node, queue, verb, args...]; `tell` is given the status and the rest of an answer.
 
+        What comes back is called when who asked has gone, and no answer is wanted.
         Errors: NoQueueError and other Unavailable; UnsupportedOperation.
         """
 
@@ -85,9 +86,10 @@ class Host(Protocol):
 class Client:
     """One client's link, and what it asked and has no answer to."""
 
-    __slots__ = ("link", "unanswered", "waiters", "watches")
+    __slots__ = ("calls", "link", "unanswered", "waiters", "watches")
 
     def __init__(self, link: ClientLink) -> None:
+        self.calls: dict[int, Callable[[], object]] = {}  # to be given up if it goes
         self.link = link
         self.unanswered = 0
         self.waiters: set[Waiter] = set()
@@ -212,6 +214,8 @@ class ClientServer:
                 self._waiters.drop(waiter)
             for watch in client.watches.values():
                 self._watchers.drop(watch)
+            for give_up in client.calls.values():
+                give_up()
 
     # ---- what is answered later --------------------------------------------------------------
 
@@ -280,9 +284,14 @@ class ClientServer:
 
         def tell(line: list[Any]) -> None:
             client.unanswered -= 1
+            client.calls.pop(rid, None)
+            is_told.append(True)
             client.link.send([rid, *line])
 
-        self.host.request(args, tell)
+        is_told: list[bool] = []
+        give_up = self.host.request(args, tell)
+        if not is_told:
+            client.calls[rid] = give_up
 
     def _remove(self, client: Client, rid: int, args: Args) -> None:
         match args:

@@ -56,8 +56,9 @@ class SessionJob(Worker):
     tried again before, 0 by default. A start that fails ends the session job.
 
     Shapes: a state is what msgpack carries, at most 256 KiB encoded; else the handler has failed.
-            All classes share the ids, of 1 to 100 characters. At most 100 steps of one id
-            wait, and there are at most 10,000 session jobs.
+            All classes share the ids, of 1 to 100 characters: the class that started one handles
+            its events. At most 100 steps of one id wait, and there are at most 10,000 session
+            jobs.
     Errors: as `Worker`; TypeError for a handler that is no method.
     """
 

@@ -56,7 +56,10 @@ class Worker:
         """The job that runs here: id, attempt, fence, queue, enqueued_at, checkpoint."""
         context = current_job()
         if context is None:
-            raise RuntimeError(f"{type(self).__qualname__}.job: no job runs here")
+            raise RuntimeError(
+                f"{type(self).__qualname__}.job: no job runs here; it is there inside `perform`,"
+                " and so are progress, checkpoint and is_stopping"
+            )
         return context
 
     @property

@@ -40,8 +40,8 @@ class Parking:
                     self._warned.clear()
                 self._warned.add(task)
                 log.warning(
-                    "no node can run task %r: its jobs wait for one that can; start a node whose"
-                    " APP has it",
+                    "no node can run task %r: its jobs wait for one that can; no APP has it, or"
+                    " the init of its worker fails",
                     task,
                 )
 

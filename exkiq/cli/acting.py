@@ -16,7 +16,7 @@ FAILED = 1
 CANCELLED = {
     "ok": "cancelled",
     "stopping": "runs, and is asked to stop",
-    "in_progress": "runs already, left alone",
+    "in_progress": "runs already, left alone; --running asks it to stop",
     "not_found": "ended already, or no such job",
 }
 
@@ -72,10 +72,10 @@ def cancel(
     way: Way,
     job: Ids,
     running: Annotated[
-        bool, typer.Option("--running", help="Also ask those to stop that run.")
+        bool, typer.Option("--running", help="Also ask those that run to stop.")
     ] = False,
 ) -> None:
-    """Cancel the jobs ID that have not started; with --running, also those that have.
+    """Cancel the jobs ID; those that run only with --running.
 
     A running job ends as cancelled, unless it succeeds before it stops.
     """

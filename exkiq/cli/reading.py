@@ -24,9 +24,8 @@ TOTAL_COLUMNS = {
     "#retried": "retried_total",
     "#cancelled": "cancelled_total",
     "#lost": "lost_total",
-    "#per second, 1 min": "per_second_1m",
-    "#5 min": "per_second_5m",
 }
+RATE_COLUMNS = {"#last minute": "per_second_1m", "#last 5 minutes": "per_second_5m"}
 TIME_COLUMNS = {
     "#count": "count",
     "#mean": "mean_ms",
@@ -94,7 +93,7 @@ def show_members(members: Sequence[Mapping[str, Any]]) -> None:
 
 @asks_a_node
 def stats(way: Way, as_json: AsJson = False) -> None:
-    """Show how many jobs are in each state, and what each queue has done.
+    """Show how many jobs are in each state, and what queues have done.
 
     Waiting is from when a job could start until it did, running that of each attempt; half of
     the jobs took up to p50, all but one in twenty up to p95.
@@ -105,7 +104,8 @@ def stats(way: Way, as_json: AsJson = False) -> None:
         show.as_json(counts | {"queues": queues})
         return
     _show_counts(counts)
-    show.table("totals", ("queue", *TOTAL_COLUMNS), _figures(queues, TOTAL_COLUMNS))
+    for title, columns in (("totals", TOTAL_COLUMNS), ("ended per second", RATE_COLUMNS)):
+        show.table(title, ("queue", *columns), _figures(queues, columns))
     for which, title in (("waited", "waiting, in ms"), ("ran", "running, in ms")):
         times = {name: queue.get(which, {}) for name, queue in queues.items()}
         show.table(title, ("queue", *TIME_COLUMNS), _figures(times, TIME_COLUMNS))

@@ -76,7 +76,7 @@ def table(
 ) -> None:
     """A table; columns whose name begins with `#` hold numbers and stand to the right.
 
-    Shapes: the columns named in `whole` are not broken into lines: they are for copying.
+    Shapes: numbers and the columns named in `whole` are not broken into lines.
     """
     drawn = Table(title=title or None, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
     for name in columns:
@@ -85,7 +85,7 @@ def table(
             name.lstrip("#"),
             justify="right" if is_number else "left",
             overflow="fold",
-            no_wrap=name in whole,
+            no_wrap=is_number or name in whole,
         )
     for row in rows:
         drawn.add_row(*(_cell(value) for value in row))

@@ -75,6 +75,8 @@ def _row(key: str, value: object) -> Row:
         if "use" not in value or not {*value} <= {"use", "args"}:
             raise ConfigError(f'{key}: a table has `use`, "package.module:Class", and `args`')
         value = [value["use"], value.get("args", [])]
+    if not isinstance(value, str | list):
+        raise ConfigError(f'{key}: {value!r:.60} is no "package.module:Class", and no table')
     row = check_row(key, value)
     try:
         json.dumps(row)

@@ -167,4 +167,8 @@ def _reason(value: object) -> str:
         return f"a {name} nested too deep, or inside itself"
     if getattr(value, "tzinfo", value) is None and hasattr(value, "astimezone"):
         return f"a {name} without a time zone; give it one: datetime.now(timezone.utc)"
-    return f"a {name} cannot be carried (None, bool, int, float, str, bytes, list, dict, datetime)"
+    article = "an" if name[0] in "aeiou" else "a"
+    return (
+        f"{article} {name} cannot be carried"
+        " (None, bool, int, float, str, bytes, list, dict, datetime)"
+    )

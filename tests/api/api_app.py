@@ -22,7 +22,7 @@ class Wait(Worker):
 
 
 class Riak(Worker, queue="my_pool"):
-    def init(self) -> dict[str, Any]:
+    def init(self, ip: str = "127.0.0.1", port: int = 8087) -> dict[str, Any]:
         return {"made": datetime.datetime(2024, 1, 1, tzinfo=datetime.UTC)}
 
     @task

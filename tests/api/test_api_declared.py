@@ -180,6 +180,8 @@ def test_the_wait_after_a_failed_init_is_the_pools_before_the_classes() -> None:
         ({"slots": True}, ValueError, "slots"),
         ({"slots": 10_001}, ValueError, "slots"),
         ({"init_args": "host"}, TypeError, "init_args"),
+        ({"init_args": ("host",)}, TypeError, "init_args: Nothing has no init"),
+        ({"worker": Riak, "init_args": (1, 2, 3)}, TypeError, "Riak.init does not take"),
         ({"init_retry_seconds": -1}, ValueError, "init_retry_seconds"),
         ({"shutdown": float("inf")}, ValueError, "shutdown"),
         ({"queue": "running"}, ValueError, "running"),
@@ -311,6 +313,8 @@ def test_the_options_are_shown_as_they_count() -> None:
     ("options", "error", "named"),
     [
         ({"isolation": "fibre"}, ValueError, "isolation"),
+        ({"backoff": Requeue}, ValueError, r"backoff must be an instance: Requeue\("),
+        ({"queue": exkiq.Local}, ValueError, r"Local\('name'\)"),
         ({"isolation": None}, ValueError, "isolation"),
         ({"init_retry_seconds": -1}, ValueError, "init_retry_seconds"),
         ({"success_mode": Retry}, ValueError, "success_mode"),

@@ -212,3 +212,9 @@ def test_bad_questions_are_named(unopened: Client, ask: Any, text: str) -> None:
     """A bad name or state is asked of the cluster, which answers with nothing."""
     with pytest.raises(ValueError, match=text):
         ask()
+
+
+def test_a_failure_says_how_often_it_was_tried() -> None:
+    """The message is no sentence."""
+    assert str(errors.JobFailed("E", "no")) == "E: no (after 1 attempt)"
+    assert str(errors.JobFailed("E", "no", attempts=3)) == "E: no (after 3 attempts)"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import threading
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -273,6 +274,25 @@ def test_a_predicate_that_raises_raises_in_the_caller(client: Client) -> None:
     with pytest.raises(ValueError, match="'colour'"):
         exkiq.queue("sums").jobs(where={"colour": "red"})
     assert len(exkiq.queue("sums").jobs()) == 1
+
+
+@pytest.mark.parametrize(
+    ("call", "named"),
+    [
+        (lambda: exkiq.queue("sums").jobs(where="args=1"), "where"),  # type: ignore[arg-type]
+        (lambda: exkiq.result_many("one"), "list"),
+        (lambda: exkiq.result_many(exkiq.job("one")), "list"),  # type: ignore[arg-type]
+        (lambda: exkiq.result_many([7]), "id"),  # type: ignore[list-item]
+        (lambda: exkiq.job(7), "id"),  # type: ignore[arg-type]
+        (lambda: exkiq.queue("sums").move(7, "other"), "id"),  # type: ignore[arg-type]
+    ],
+)
+def test_what_is_no_job_or_no_choice_is_named(
+    client: Client, call: Callable[[], Any], named: str
+) -> None:
+    """A mistake of a caller shows as an error somewhere inside, or only on the node."""
+    with pytest.raises((TypeError, ValueError), match=named):
+        call()
 
 
 def test_a_job_that_waits_moves_as_it_is(cluster: FakeCluster, client: Client) -> None:

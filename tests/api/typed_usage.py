@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import datetime
 from collections.abc import Iterator
-from typing import assert_type
+from typing import Any, assert_type
 
 import exkiq
-from exkiq import Job, JobStatus, Outcome, Step, Worker, task
+from exkiq import Job, JobStatus, Local, Outcome, SessionJob, Step, Worker, task
+from exkiq.failure_modes import ExponentialRetry, Move, Retry
+from exkiq.queue_handle import QueueHandle
 
 
 class Greet(Worker, queue="emails", retries=5, timeout=datetime.timedelta(minutes=1)):
@@ -34,6 +36,37 @@ class Store(Worker, queue="store", backoff=lambda failures, error: failures * 2)
     @task(queue="reads", retries=0)
     def get(self, key: str) -> int:
         return int(self.state[key])
+
+
+class Report(Worker, isolation="process", backoff=Retry(times=2, finally_=Move("odd"))):
+    def perform(self, pages: int) -> None:
+        if not self.is_stopping:
+            self.progress({"page": 1, "of": pages})
+            self.checkpoint(1)
+            exkiq.progress(1)
+
+    def on_shutdown(self) -> int:
+        return 1
+
+
+class Cart(SessionJob, queue="carts", retries=1):
+    def on_start(self) -> list[str]:
+        return [self.session_id]
+
+    async def on_update(self, event: str) -> list[str]:
+        return [*self.session_state, event]
+
+
+class Thumbnail(Worker, queue=Local("thumbnails")):
+    def perform(self, name: str) -> None: ...
+
+
+exkiq.queue("emails", weight=3, paused=True, failure_mode=ExponentialRetry(times=8))
+exkiq.queue("emails", success_mode="exkiq.success_modes:Log", dispatcher=("pkg:Cls", {"a": 1}))
+exkiq.pool("store", Store, init_args=("host", 1), slots=4, shutdown=1.5)
+exkiq.queue("emails", wieght=3)  # type: ignore[call-arg]  # error
+exkiq.pool("store", Store, slot=4)  # type: ignore[call-arg]  # error
+exkiq.pool("store", Store())  # type: ignore[arg-type]  # error
 
 
 @exkiq.task(queue="emails", priority=2)
@@ -61,6 +94,10 @@ def verbs(when: datetime.datetime) -> None:
     assert_type(bare.perform_async(), Job)
     assert_type(Greet.perform_async("a").status(), JobStatus)
     assert_type(exkiq.job("x"), Job)
+    assert_type(Thumbnail.perform_async("a"), Job)
+    assert_type(exkiq.queue("emails"), QueueHandle)
+    assert_type(Cart.start("cart-7"), Any)
+    assert_type(Cart.update("cart-7", "apple", timeout=None), Any)
     send("a")
 
 
@@ -93,6 +130,10 @@ def mistakes(when: datetime.datetime) -> None:
     exkiq.queue("emails").jobs(where="by=n1")  # type: ignore[arg-type]  # error
     exkiq.job("x").cancel(True)  # type: ignore[call-arg]  # error
     exkiq.result_many("x", timeout="5")  # type: ignore[arg-type]  # error
+    exkiq.result_many(exkiq.job("x"))  # type: ignore[arg-type]  # error
+    Cart.update("cart-7")  # type: ignore[call-arg]  # error
+    Cart.finish("cart-7", "pear")  # type: ignore[arg-type, call-arg]  # error
+    Thumbnail.perform_async(1)  # type: ignore[arg-type]  # error
     send()  # type: ignore[call-arg]  # error
     bare.perform_async(1)  # type: ignore[call-arg]  # error
 
@@ -106,6 +147,7 @@ async def twins(when: datetime.datetime) -> None:
     assert_type(await exkiq.queue("emails").amove(job, "slow"), Job)
     assert_type(await exkiq.queue("emails").ajobs(where={"by": "n1"}), list[JobStatus])
     assert_type(await exkiq.astats(), dict[str, int])
+    assert_type(await Cart.afinish("cart-7"), Any)
     assert_type(await Greet.aperform_async("a"), Job)
     assert_type(await Greet.aperform_at(when, "a", times=1), Job)
     assert_type(await Store.put.aperform_bulk([("a", 1)]), list[Job])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 
+from exkiq.cli import show
 from exkiq.errors import NoSuchJob
 from tests.cli.pretend import MEMBERS, QUEUE, STATUS, job_map
 
@@ -44,7 +45,8 @@ def test_stats_queues_and_members(node, run):
     node.answers |= {"stats": STATUS["stats"], "queues": {"emails": QUEUE}, "status": STATUS}
     text = words(run("stats").out)
     assert "succeeded 12,345" in text
-    assert "emails 61 62 63 64 65 66 1.25 0.50" in text
+    assert "emails 61 62 63 64 65 66" in text
+    assert "emails 1.25 0.50" in text
     assert "emails 71 72 73 74 75" in text
     assert "emails 81 82 83 84 85" in text
     told = json.loads(run("stats", "--json").out)
@@ -53,6 +55,19 @@ def test_stats_queues_and_members(node, run):
     assert json.loads(run("queues", "--json").out) == {"emails": QUEUE}
     assert "n2 127.0.0.1:2 follower lost" in words(run("cluster", "members").out)
     assert json.loads(run("cluster", "members", "--json").out) == MEMBERS
+
+
+def test_numbers_stay_whole_on_a_narrow_terminal(node, run, monkeypatch):
+    """On 80 columns heads and figures would be broken into pieces, a few letters a line."""
+    monkeypatch.setattr(show, "PIPE_COLUMNS", 80)
+    name = "a-queue-with-a-long-name"
+    queue = {**QUEUE, "enqueued_total": 1_234_567, "succeeded_total": 1_234_567}
+    node.answers |= {"stats": STATUS["stats"], "queues": {name: queue}}
+    text = run("stats").out
+    for whole in ("enqueued", "succeeded", "cancelled", "1,234,567", "last 5 minutes", name[:9]):
+        assert whole in text, whole
+    assert "waiting ms" in run("queues").out
+    assert max(map(len, text.splitlines())) <= 80
 
 
 def test_jobs_are_listed_with_arguments_and_error(node, run):

@@ -83,7 +83,7 @@ def test_every_fault_is_told_with_its_key_and_file(tmp_path: Path) -> None:
         ("queues.emails.paused", "true or false"),
         ("queues.emails.'colour'", "there are weight, paused"),
         ("queues.emails.failure_mode", '"package.module:Class"'),
-        ("queues.emails.dispatcher", "[path, arguments]"),
+        ("queues.emails.dispatcher", '3 is no "package.module:Class", and no table'),
         ("queues.slow.success_mode", "`use`"),
         ("queues.slow.failure_mode", "args are text"),
     ):

@@ -132,6 +132,7 @@ def test_what_cannot_travel_is_refused_and_named(value):
     ("args", "kwargs", "text"),
     [
         ((1, {1, 2}), {}, r"^argument 2 \(`when`\): a set cannot be carried \(None, bool, "),
+        ((object(),), {}, r"^argument 1 \(`who`\): an object cannot be carried"),
         ((datetime(2030, 1, 1),), {}, r"^argument 1 \(`who`\): a datetime.datetime without a time"),
         (([1, {"at": [0, {2}]}],), {}, r"^argument 1 \(`who`\)\[1\]\['at'\]\[1\]: a set "),
         ((), {"n": 2**64}, r"^argument `n`: an int outside of 64 bits$"),
