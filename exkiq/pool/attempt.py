@@ -306,7 +306,8 @@ async def adrive(pipeline: Generator[Any, Any, Any]) -> Any:
         step = next(pipeline)
         while True:
             try:
-                value = await step if inspect.isawaitable(step) else step
+                is_awaitable = type(step) is CoroutineType or inspect.isawaitable(step)
+                value = await step if is_awaitable else step
             except BaseException as error:  # noqa: BLE001 - the pipeline judges it
                 step = pipeline.throw(error)
             else:

@@ -1,7 +1,8 @@
 """The inside of a child process: loads the APP, runs jobs, ends with its node.
 
-Started by `exkiq.pool.children` with a socket's number and its configuration as JSON. The
-socket is its only tie: when that ends, the node is gone and so is the child.
+Started by `exkiq.pool.children` with the numbers of a socket and of its mark, and its
+configuration as JSON. The socket is its only tie: when that ends, the node is gone and so is
+the child.
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ from exkiq.pool.error_text import error_row
 from exkiq.pool.groups import COMMON, shares
 from exkiq.pool.loading import load
 from exkiq.pool.loops import LoopExecutor
+from exkiq.pool.mark import Mark
 from exkiq.pool.outbox import Outbox
 from exkiq.pool.parting import Farewell
 from exkiq.pool.relaying import Relay
@@ -74,9 +76,10 @@ class ChildServer(asyncio.Protocol):
     3. leaves when told to, and at once when the line to the node ends.
     """
 
-    def __init__(self, app: App, config: ChildConfig) -> None:
+    def __init__(self, app: App, config: ChildConfig, mark: Mark | None = None) -> None:
         self.ended = asyncio.Event()
         self.is_stopping = False
+        self._mark = mark
         self._clock = SystemClock()
         self._decoder = FrameDecoder(limits.FRAME_BYTES_MAX)
         self._loop = asyncio.get_running_loop()
@@ -111,7 +114,6 @@ class ChildServer(asyncio.Protocol):
             self.outbox,
             self._ability,
             self._clock,
-            lambda: self._farewell.look(),
             slots_max=slots,
             group=group,
         )
@@ -144,14 +146,15 @@ class ChildServer(asyncio.Protocol):
 
     def _start(self, rest: list[Any]) -> None:
         number, start_by_ms, rows = rest
-        if self._clock.monotonic() * 1000 > start_by_ms:
-            for row in rows:  # the node is about to give them to others
-                self.outbox.put(Word.RETURNED, row[:2])
+        if self._mark is not None:
+            self._mark.number = number  # before the clock is looked at: see `Confirming`
+        if self._clock.monotonic() * 1000 <= start_by_ms:
+            for row in rows:
+                self._start_one(Assignment(*row))
             return
-        # On the line before the first step of a job, which may block the loop.
-        self._send(encode_frame([int(Word.STARTED), number]))
-        for row in rows:
-            self._start_one(Assignment(*row))
+        for row in rows:  # the node is about to give them to others
+            self.outbox.put(Word.RETURNED, row[:2])
+        self.outbox.flush()  # before a job blocks the loop: they count as begun
 
     def _start_one(self, job: Assignment) -> None:
         try:
@@ -190,6 +193,12 @@ class ChildServer(asyncio.Protocol):
         if self._successes.is_used:
             await asyncio.to_thread(self._successes.finish)
 
+    def retire(self, seconds: float = 0.0) -> None:
+        """Where others share its process: let its threads end, the success modes asked by then."""
+        for threads, _ in self._teams.values():
+            threads.retire()
+        self._successes.finish(seconds)
+
     # --- the home of running jobs, called from their threads too
 
     def save(self, job: Assignment, checkpoint: bytes) -> None:
@@ -222,11 +231,11 @@ def declarations_of(app: App) -> Declarations:
     return found
 
 
-async def serve(line: socket.socket, app: App, config: ChildConfig) -> None:
+async def serve(line: socket.socket, mark: Mark, app: App, config: ChildConfig) -> None:
     """Run jobs until told to leave."""
     loop = asyncio.get_running_loop()
     watch = StallWatch(loop, SystemClock())
-    server = ChildServer(app, config)
+    server = ChildServer(app, config, mark)
     log.setLevel(config.log_level)
     log.addHandler(Relay(server.outbox))
     watch.start()
@@ -241,12 +250,14 @@ async def serve(line: socket.socket, app: App, config: ChildConfig) -> None:
 
 def main(argv: list[str] | None = None) -> None:
     """The child's whole life."""
-    descriptor, config_text = (sys.argv if argv is None else argv)[-2:]
+    descriptor, mark_descriptor, config_text = (sys.argv if argv is None else argv)[-3:]
     config = ChildConfig(**json.loads(config_text))
     hold_signals()
     end_with(config.node_pid)
     line = socket.socket(fileno=int(descriptor))
     line.set_inheritable(False)  # what a job starts must not hold the line open
+    mark = Mark(int(mark_descriptor))
+    os.close(int(mark_descriptor))
     try:
         app = load(config.modules, config.loader, config.cwd)
         declared.override(config.queue_tables)
@@ -256,7 +267,7 @@ def main(argv: list[str] | None = None) -> None:
     told = declarations_of(app).to_row()
     line.sendall(encode_frame([int(Word.READY), list(app.queues), told]))
     with asyncio.Runner(loop_factory=_loop_factory()) as runner:
-        runner.run(serve(line, app, config))
+        runner.run(serve(line, mark, app, config))
 
 
 def hold_signals() -> None:

@@ -25,7 +25,8 @@ from exkiq.pool.confirming import Confirming
 from exkiq.pool.groups import shares
 from exkiq.pool.ledger import Ledger
 from exkiq.pool.line import Exit, Line, in_parts
-from exkiq.pool.words import Order, Word
+from exkiq.pool.mark import Mark, memory_to_share
+from exkiq.pool.words import WORDS, Order, Word
 from exkiq.telemetry import log
 from exkiq.wire.frames import encode_frame
 
@@ -74,7 +75,7 @@ class Ending(Enum):
 class ChildPlan:
     """How to start a child; the same for all children of a pool.
 
-    Units: claim_seconds from an order to its confirmation.
+    Units: claim_seconds from an order until it is taken up.
     `is_isolated` children have one slot, for jobs that want a process to themselves.
     """
 
@@ -89,7 +90,8 @@ class ChildPlan:
     claim_seconds: float = 1.0
     is_isolated: bool = False
 
-    def command(self, number: int, descriptor: int) -> list[str]:
+    def command(self, number: int, line: int, mark: int) -> list[str]:
+        """`line` and `mark` are descriptors for the child."""
         config = ChildConfig(
             modules=list(self.modules),
             loader=self.loader,
@@ -102,8 +104,8 @@ class ChildPlan:
             is_isolated=self.is_isolated,
             log_level=log.getEffectiveLevel(),
         )
-        path = json.dumps(self.import_path())
-        return [sys.executable, "-c", BOOT, path, str(descriptor), json.dumps(asdict(config))]
+        path, told = json.dumps(self.import_path()), json.dumps(asdict(config))
+        return [sys.executable, "-c", BOOT, path, str(line), str(mark), told]
 
     def groups(self, declarations: Declarations, number: int) -> dict[str, int]:
         """The slots of that child, by group."""
@@ -154,6 +156,7 @@ class ChildProcess:
         self.unable: frozenset[str] = frozenset()  # tasks that it cannot run now
         self.withheld: Mapping[str, int] = {}  # group -> slots that are to stay empty
         self.is_late = False  # it has not begun what it was given, nor said a word since
+        self.untouched: Sequence[Assignment] = ()  # what it had not taken up when it ended
         self.is_gone = asyncio.Event()
         self._plan = plan
         self._owner = owner
@@ -181,8 +184,10 @@ class ChildProcess:
         """Slots of the group without a job; none while it cannot take one."""
         if self.stage is not Stage.READY or self.is_late:
             return 0
-        slots = self.groups.get(group, 0) - self.withheld.get(group, 0)
-        return max(0, slots - self.ledger.taken(group))
+        free = self.groups.get(group, 0) - self.ledger.taken(group)
+        if self.withheld:
+            free -= self.withheld.get(group, 0)
+        return free if free > 0 else 0
 
     def run_ms(self, job: Assignment) -> int:
         """How long a job has been running in it."""
@@ -205,17 +210,7 @@ class ChildProcess:
         here, there = socket.socketpair()
         try:
             with there:
-                self._process, _ = await self._loop.subprocess_exec(
-                    lambda: Exit(self._exited),
-                    *self._plan.command(self.number, there.fileno()),
-                    stdin=subprocess.DEVNULL,
-                    stdout=None,
-                    stderr=None,
-                    pass_fds=(there.fileno(),),
-                    cwd=self._plan.cwd,
-                    env={**os.environ, **self._plan.environ},
-                    start_new_session=True,
-                )
+                await self._start_process(there.fileno())
             self._line, _ = await self._loop.create_unix_connection(
                 lambda: Line(self._heard, self._line_lost), sock=here
             )
@@ -226,22 +221,40 @@ class ChildProcess:
                 self._process.close()
             raise
 
+    async def _start_process(self, line: int) -> None:
+        mark = memory_to_share()
+        try:
+            self._confirming.watch(Mark(mark))
+            self._process, _ = await self._loop.subprocess_exec(
+                lambda: Exit(self._exited),
+                *self._plan.command(self.number, line, mark),
+                stdin=subprocess.DEVNULL,
+                stdout=None,
+                stderr=None,
+                pass_fds=(line, mark),
+                cwd=self._plan.cwd,
+                env={**os.environ, **self._plan.environ},
+                start_new_session=True,
+            )
+        finally:
+            os.close(mark)
+
     # --- orders
 
     def begin(self, jobs: Sequence[Assignment]) -> None:
         """Start these jobs; there are slots for them."""
         now = self._clock.monotonic()
+        self.ledger.begin_all(jobs, now)
         for job in jobs:
-            self.ledger.begin(job, now, self._deadline(job))
+            if job.timeout_ms:
+                self._limit(job)
         for part in in_parts(jobs):
-            number, start_by_ms = self._confirming.sent(part)
+            number, start_by_ms = self._confirming.sent(part, now)
             self.order(Order.START, number, start_by_ms, part)
 
-    def _deadline(self, job: Assignment) -> asyncio.TimerHandle | None:
-        if not job.timeout_ms:
-            return None
+    def _limit(self, job: Assignment) -> None:
         seconds = job.timeout_ms / 1000 + TIMEOUT_GRACE_SECONDS
-        return self._loop.call_later(seconds, self._owner.overdue, self, job)
+        self.ledger.limit(job, self._loop.call_later(seconds, self._owner.overdue, self, job))
 
     def stop_job(self, job: Assignment) -> None:
         """The job was cancelled; alone in a process it is killed if it does not listen."""
@@ -281,16 +294,15 @@ class ChildProcess:
     # --- what comes back
 
     def _heard(self, word: list[Any]) -> None:
-        kind, *rest = word
+        number, *rest = word
+        kind = WORDS[number]
         self.is_late = False
-        if kind == Word.STARTED:
-            self._has_started(rest[0])
-        elif kind == Word.READY:
+        if kind is Word.READY:
             self._is_ready(tuple(rest[0]), Declarations.from_row(rest[1]))
-        elif kind == Word.BROKEN:
+        elif kind is Word.BROKEN:
             self.fault = str(rest[0])
         else:
-            self._owner.heard(self, Word(kind), rest)
+            self._owner.heard(self, kind, rest)
 
     def _is_ready(self, queues: tuple[str, ...], declarations: Declarations) -> None:
         self.is_loaded = True
@@ -299,11 +311,6 @@ class ChildProcess:
         if self.stage is Stage.STARTING:
             self.stage = Stage.READY
         self._owner.ready(self, queues, declarations)
-
-    def _has_started(self, number: int) -> None:
-        if not self._confirming.started(number) and self.stage is Stage.READY:
-            log.warning("%s began jobs that were given back by then; it is replaced", self)
-            self.replace(Ending.HAND_BACK)
 
     def _late(self, jobs: Sequence[Assignment]) -> None:
         self.is_late = True
@@ -334,7 +341,7 @@ class ChildProcess:
     def _end(self) -> None:
         if self.stage is Stage.GONE:
             return
-        self._confirming.stop()
+        self.untouched = self._confirming.stop()
         self.kill()  # what its jobs started has lost its purpose
         self.stage = Stage.GONE
         if self._process is not None:

@@ -97,8 +97,8 @@ class JobContext:
         checkpoint = encode_value(value)
         if len(checkpoint) > limits.CHECKPOINT_BYTES_MAX:
             raise JobTooLarge(
-                f"a checkpoint of {len(checkpoint)} bytes, "
-                f"the limit is {limits.CHECKPOINT_BYTES_MAX}"
+                f"a checkpoint of {len(checkpoint)} bytes, the limit is "
+                f"{limits.CHECKPOINT_BYTES_MAX}: save less, or where the rest is"
             )
         self._port.save(self._job, checkpoint)
 
@@ -132,7 +132,7 @@ def progress(value: object) -> None:
     """
     context = _current.get()
     if context is None:
-        raise RuntimeError("exkiq.progress: no job runs here")
+        raise RuntimeError("exkiq.progress: no job runs here; call it from what a job runs")
     context.progress(value)
 
 

@@ -68,6 +68,8 @@ class Isolation:
     @property
     def unable(self) -> set[str]:
         """Tasks that cannot be run here now."""
+        if not self._faulty and not self.children:
+            return set()
         now = self._clock.monotonic()
         self._faulty = {task: until for task, until in self._faulty.items() if until > now}
         said = [child.unable for child in self.children if child.stage is Stage.READY]

@@ -43,21 +43,29 @@ class Ledger:
 
     def taken(self, group: str) -> int:
         """How many slots of the group are in use."""
-        if group == COMMON:
-            return len(self.running) - sum(self._taken.values())
-        return self._taken.get(group, 0)
+        if group != COMMON:
+            return self._taken.get(group, 0)
+        return len(self.running) - (sum(self._taken.values()) if self._taken else 0)
 
-    def begin(
-        self, job: Assignment, at: float, deadline: asyncio.TimerHandle | None = None
-    ) -> None:
+    def begin(self, job: Assignment, at: float) -> None:
         """Units: `at` in seconds of the monotonic clock."""
-        self.running[job.id] = job
-        self.begun_at[job.id] = at
-        self.begun_total += 1
-        if deadline is not None:
-            self._deadlines[job.id] = deadline
-        if self._taken and job.queue in self._taken:
-            self._taken[job.queue] += 1
+        self.begin_all([job], at)
+
+    def begin_all(self, jobs: Sequence[Assignment], at: float) -> None:
+        """Units: `at` in seconds of the monotonic clock."""
+        running, begun_at = self.running, self.begun_at
+        for job in jobs:
+            running[job.id] = job
+            begun_at[job.id] = at
+        self.begun_total += len(jobs)
+        if self._taken:
+            for job in jobs:
+                if job.queue in self._taken:
+                    self._taken[job.queue] += 1
+
+    def limit(self, job: Assignment, deadline: asyncio.TimerHandle) -> None:
+        """The timer ends with the job."""
+        self._deadlines[job.id] = deadline
 
     def find(self, job_id: object, fence: object) -> Assignment | None:
         """The running job, if it is this very start of it."""
@@ -68,6 +76,10 @@ class Ledger:
         """The job has an outcome; a second one finds nothing."""
         job = self.running.pop(job_id)
         del self.begun_at[job_id]
+        self._forget(job_id, job)
+
+    def _forget(self, job_id: str, job: Assignment) -> None:
+        """What only some jobs have."""
         if self._checkpoints:
             self._checkpoints.pop(job_id, None)
         if self._deadlines and (deadline := self._deadlines.pop(job_id, None)) is not None:
@@ -78,11 +90,22 @@ class Ledger:
             self.stopping.discard(job_id)
 
     def end_all(self, ids: Sequence[str], fences: Sequence[int]) -> list[int]:
-        """End these jobs; returns the positions of those that ran."""
-        valid = [i for i, key in enumerate(ids) if self.find(key, fences[i]) is not None]
-        for i in valid:
-            self.end(ids[i])
-        return valid
+        """End these jobs; returns the positions of those that ran.
+
+        Errors: TypeError for ids that are none; then nothing has ended.
+        """
+        running, begun_at = self.running, self.begun_at
+        found = [running.get(job_id) for job_id in ids]
+        ended = []
+        for i, job in enumerate(found):
+            job_id = ids[i]
+            if job is None or job.fence != fences[i] or running.pop(job_id, None) is None:
+                continue  # it does not run, or was just said
+            del begun_at[job_id]
+            if self._checkpoints or self._deadlines or self._taken or self.stopping:
+                self._forget(job_id, job)
+            ended.append(i)
+        return ended
 
     def save(self, job_id: str, checkpoint: bytes) -> None:
         self._checkpoints[job_id] = checkpoint

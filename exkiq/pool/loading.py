@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from types import ModuleType
 
 from exkiq.errors import ConfigError
-from exkiq.pool.error_text import clean, message_of, user_part
+from exkiq.pool.error_text import OUR_FOLDER, clean, message_of, user_part
 from exkiq.pool.work import App
 
 
@@ -67,7 +67,8 @@ def _last_line(error: BaseException) -> str:
     lines = [line for line in traceback.extract_tb(trace) if not line.filename.startswith("<")]
     if isinstance(error, SyntaxError) or not lines:
         return ""  # a SyntaxError's message has the place in it
-    last = lines[-1]
+    theirs = [line for line in lines if not line.filename.startswith(OUR_FOLDER)]
+    last = (theirs or lines)[-1]  # what exkiq refuses is refused at its caller
     return f" ({last.filename}, line {last.lineno}: {last.line})"
 
 

@@ -8,7 +8,8 @@ from collections.abc import Callable, Hashable
 
 from exkiq.clock import Clock
 from exkiq.pool.ability import Ability, Broken
-from exkiq.pool.attempt import Attempt, InitFailed, Outcome, Stop, adrive, making, run_on_loop
+from exkiq.pool.assignment import Assignment
+from exkiq.pool.attempt import Attempt, InitFailed, Outcome, Stop, adrive, making, steps
 from exkiq.pool.groups import COMMON
 from exkiq.pool.outbox import Outbox
 from exkiq.pool.words import Word
@@ -20,8 +21,8 @@ class LoopExecutor:
     """Runs `async def` tasks on the child's loop, one asyncio task each.
 
     A job whose worker is not ready in its slot goes to another one, or back if there is none;
-    that worker is tried again beside what else its slot does. `ended` is called when a job has
-    left.
+    that worker is tried again beside what else its slot does. `ended`, where it is set, is called
+    when a job has left.
     """
 
     def __init__(
@@ -30,7 +31,6 @@ class LoopExecutor:
         outbox: Outbox,
         ability: Ability,
         clock: Clock,
-        ended: Callable[[], None],
         *,
         slots_max: int,
         group: str = COMMON,
@@ -41,7 +41,7 @@ class LoopExecutor:
         self._outbox = outbox
         self._ability = ability
         self._clock = clock
-        self._ended = ended
+        self.ended: Callable[[], None] | None = None
         self._loop = asyncio.get_running_loop()
         self._running: dict[str, tuple[Attempt, asyncio.Task[None]]] = {}
         self._free: list[Slot] = []
@@ -62,26 +62,30 @@ class LoopExecutor:
         job = attempt.job
         if job.timeout_ms:
             self._limit(attempt)
-        word, row = await self._outcome(attempt)
+        slot = self._take(attempt.work.key)
+        while slot is not None:
+            # Not through more coroutines than it needs: each costs every job.
+            outcome: Outcome = await adrive(steps(attempt, slot))
+            self._free.append(slot)
+            if attempt.misfit is None:
+                break
+            self._broke(attempt, attempt.misfit, slot)
+            attempt.again()
+            slot = self._take(attempt.work.key)
+        else:
+            outcome = self._no_slot(job)
+        word, row = outcome
         if attempt.timer is not None:
             attempt.timer.cancel()
         self._outbox.put(word, row)
         self._running.pop(job.id, None)
-        self._ended()
+        if self.ended is not None:
+            self.ended()
 
-    async def _outcome(self, attempt: Attempt) -> Outcome:
-        """Of the first slot that has a worker for it."""
-        while True:
-            slot = self._take(attempt.work.key)
-            if slot is None:
-                self._ability.say()
-                return Word.RETURNED, [attempt.job.id, attempt.job.fence]
-            outcome = await run_on_loop(attempt, slot)
-            self._free.append(slot)
-            if attempt.misfit is None:
-                return outcome
-            self._broke(attempt, attempt.misfit, slot)
-            attempt.again()
+    def _no_slot(self, job: Assignment) -> Outcome:
+        """None of those there may be has a worker for it."""
+        self._ability.say()
+        return Word.RETURNED, [job.id, job.fence]
 
     def _take(self, key: Hashable) -> Slot | None:
         """A free slot, the last one that was used; one whose worker is not broken."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Collection, Generator, Sequence
+from collections.abc import Callable, Collection, Generator, Sequence
 from contextvars import Context
 from typing import Any, Protocol
 
@@ -34,7 +34,9 @@ class ThreadTeam(Team, Protocol):
 
 
 class LoopTeam(Team, Protocol):
-    """Jobs on the loop, which can be cancelled."""
+    """Jobs on the loop, which can be cancelled. `ended` is called when one has left."""
+
+    ended: Callable[[], None] | None
 
     def stop(self, job_id: str, why: Stop) -> None: ...
 
@@ -78,6 +80,8 @@ class Farewell:
     def save(self, queues: Collection[str] | None = None) -> None:
         """Ask the jobs of these queues that want to be asked; None is all."""
         self._has_asked = True
+        for loop_team in self._loops:
+            loop_team.ended = self.look
         for team in self._threads:
             for attempt in filter(_wants, _of(queues, team)):
                 self._ask_in_thread(team, attempt)

@@ -50,16 +50,21 @@ class Placing:
 
     def free_in(self, group: str) -> int:
         """Jobs that could start now in that group of slots."""
-        return sum(child.free_in(group) for child in self._children if child is not self._lone)
+        free = 0
+        for child in self._children:
+            if child is not self._lone:
+                free += child.free_in(group)
+        return free
 
     @property
     def unable(self) -> set[str]:
         """Tasks that no child can run now: none of all, or none of those that have room."""
-        ready = [child for child in self._children if child.stage is Stage.READY]
-        if not any(child.unable for child in ready):
+        if not [child for child in self._children if child.unable]:
             return set()
+        ready = [child for child in self._children if child.stage is Stage.READY]
         roomy = [child for child in ready if child.free] or ready
-        return set.intersection(*(set(child.unable) for child in roomy))
+        first, *others = [child.unable for child in roomy] or [frozenset()]
+        return set(first).intersection(*others)
 
     def suspect(self, jobs: Iterable[Assignment]) -> None:
         """These shared a child that died."""
@@ -70,15 +75,30 @@ class Placing:
 
     def start(self, jobs: Sequence[Assignment]) -> list[Assignment]:
         """Start these jobs, or hold suspects; returns those there is no slot for."""
+        suspects = self._suspects
+        held = [job for job in jobs if job.lost >= SUSPECT_LOST or job.id in suspects]
+        if held:
+            self._held += held
+            jobs = [job for job in jobs if job.lost < SUSPECT_LOST and job.id not in suspects]
+        children = [child for child in self._children if child is not self._lone]
+        if len(children) == 1 and not self._pools and not children[0].unable:
+            left_over = _fill(children[0], jobs)
+        else:
+            left_over = self._deal(children, jobs)
+        if self._held:
+            self.start_held()
+        return left_over
+
+    def _deal(
+        self, children: Sequence[ChildProcess], jobs: Sequence[Assignment]
+    ) -> list[Assignment]:
+        """Start these jobs; returns those there is no slot for."""
         batches: dict[int, list[Assignment]] = {}
-        common = self._room(COMMON)
-        rooms = {queue: self._room(queue) for queue in self._pools}
-        unable = {child.number: child.unable for child in self._children if child.unable}
+        common = _room(children, COMMON)
+        rooms = {queue: _room(children, queue) for queue in self._pools}
+        unable = {child.number: child.unable for child in children if child.unable}
         left_over = []
         for job in jobs:
-            if job.lost >= SUSPECT_LOST or job.id in self._suspects:
-                self._held.append(job)
-                continue
             free = rooms.get(job.queue, common) if rooms else common
             able = free if not unable else _able(free, unable, job.task)
             number = max(able, key=able.__getitem__, default=None)
@@ -87,16 +107,10 @@ class Placing:
                 continue
             free[number] -= 1
             batches.setdefault(number, []).append(job)
-        for child in self._children:
+        for child in children:
             if child.number in batches:
                 child.begin(batches[child.number])
-        self.start_held()
         return left_over
-
-    def _room(self, group: str) -> dict[int, int]:
-        """Free slots of the group by the number of the child."""
-        children = [child for child in self._children if child is not self._lone]
-        return {child.number: child.free_in(group) for child in children}
 
     def start_held(self) -> None:
         """Give the next suspect a child of its own if one is empty by now."""
@@ -111,7 +125,9 @@ class Placing:
             self._lone.begin([job])
 
     def _emptiest(self) -> ChildProcess | None:
-        ready = [child for child in self._children if child.stage is Stage.READY]
+        ready = [
+            child for child in self._children if child.stage is Stage.READY and not child.is_late
+        ]
         return max(ready, key=lambda child: child.free, default=None)
 
     def take_held(self) -> list[Assignment]:
@@ -126,6 +142,19 @@ class Placing:
         for job in found:
             self._held.remove(job)
         return found
+
+
+def _fill(child: ChildProcess, jobs: Sequence[Assignment]) -> list[Assignment]:
+    """Start these jobs, all alike, in the one child there is; returns those it has no slot for."""
+    free = child.free_in(COMMON)
+    if jobs and free:
+        child.begin(jobs[:free])
+    return list(jobs[free:])
+
+
+def _room(children: Sequence[ChildProcess], group: str) -> dict[int, int]:
+    """Free slots of the group by the number of the child."""
+    return {child.number: child.free_in(group) for child in children}
 
 
 def _able(free: dict[int, int], unable: dict[int, frozenset[str]], task: str) -> dict[int, int]:

@@ -110,10 +110,10 @@ class Pool:
         other queues."""
         if self._phase is not Phase.RUNNING:
             return {COMMON: 0}
-        groups = (COMMON, *self._crew.declarations.pools)
+        pools = tuple(self._crew.declarations.pools)
+        groups = (COMMON, *pools)
         if not self._isolation.children:
             return {group: self._placing.free_in(group) for group in groups}
-        pools = groups[1:]
         return {
             group: max(0, self._placing.free_in(group) - self._isolation.taken(group, pools))
             for group in groups
@@ -125,6 +125,8 @@ class Pool:
         if self._phase is not Phase.RUNNING:
             return ()
         unable = self._placing.unable | self._isolation.unable
+        if not unable:
+            return ()
         return tuple(sorted(unable)[:UNABLE_MAX])
 
     @property
@@ -217,7 +219,7 @@ class Pool:
         """Something was said or somebody died: use the room, and tell that there is some."""
         if self._phase is Phase.RUNNING:
             self._placing.start_held()
-        if not self._busy:
+        elif not self._busy:
             self._idle.set()
         self._reporter.open()
 
@@ -262,7 +264,7 @@ class Pool:
             child.order(order, *rest)
 
     async def _stop_running(self) -> None:
-        log.info("%d jobs did not end in time and are handed back", self.running)
+        log.info("jobs that did not end in time and are handed back: %d", self.running)
         self._order_busy(Order.CANCEL)
         await self._until_idle(CANCEL_SECONDS)
         busy = self._busy

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
+from types import NoneType
 from typing import Any, cast
 
 from exkiq.failure_modes import check_decision, decide_by_default
@@ -17,6 +18,12 @@ from exkiq.wire.messages import UNABLE_MAX
 
 REASON_CHARS_MAX = 300
 
+# Successes that a child is still to be told of; those of a session that is over never come.
+AWAITING_MAX = 10_000
+
+VALUE_TYPES = frozenset((bytes, NoneType))
+INT_TYPE = frozenset((int,))
+
 
 class Settling:
     """Settles jobs: each has one outcome, the first that comes.
@@ -25,7 +32,8 @@ class Settling:
     2. a failed attempt is one WARNING, with `exkiq_job` and `exkiq_crash_reason`; that of a job
        which was cancelled an INFO;
     3. a death with one job in the child is that job's failure, decided by the default rule
-       since there is no user code here; with several the culprit is unknown and all are lost.
+       since there is no user code here; with several the culprit is unknown and all are lost;
+       what the child never took up goes back uncounted.
     """
 
     def __init__(self, reporter: Reporter) -> None:
@@ -77,6 +85,8 @@ class Settling:
         child.ledger.awaiting -= found
         report.awaiting |= found
         self.awaiting.update(dict.fromkeys(found, child))
+        while len(self.awaiting) > AWAITING_MAX:
+            del self.awaiting[next(iter(self.awaiting))]
 
     def _failed(self, child: ChildProcess, rest: list[Any]) -> None:
         for row in map(_failed_row, rest[0]):
@@ -143,6 +153,9 @@ class Settling:
     def died(self, child: ChildProcess) -> list[Assignment]:
         """Settle what still ran in a child that is gone; returns the jobs under suspicion."""
         self.awaiting = {key: other for key, other in self.awaiting.items() if other is not child}
+        for job in child.untouched:
+            if child.ledger.find(job.id, job.fence) is not None:
+                self._hand_back(child, job)
         stopped = [child.ledger.running[job_id] for job_id in child.ledger.stopping]
         for job in stopped:
             row = _row(job, "JobCancelled", "cancelled while it ran", child.run_ms(job))
@@ -155,7 +168,7 @@ class Settling:
         level = logging.INFO if stopped and not jobs else logging.WARNING
         log.log(level, "%s died (%s) with %d jobs in it", child, child.exit_reason, len(jobs))
         reason = f"the child process that ran it died: {child.exit_reason}"
-        if len(jobs) == 1:
+        if len(jobs) == 1 and not stopped:
             self._fail(child, jobs[0], _row(jobs[0], "ChildDied", reason, child.run_ms(jobs[0])))
             jobs = []
         child.ledger.clear()
@@ -197,9 +210,9 @@ def _columns(rest: list[Any]) -> list[list[Any]]:
     ids, fences, values, run_ms = rest
     if not len(ids) == len(fences) == len(values) == len(run_ms):
         raise ValueError("columns of unequal length")
-    if not all(value is None or type(value) is bytes for value in values):
+    if not VALUE_TYPES.issuperset(map(type, values)):
         raise TypeError("values that are not encoded")
-    if not all(type(ms) is int for ms in run_ms):
+    if not INT_TYPE.issuperset(map(type, run_ms)):
         raise TypeError("run times that are no milliseconds")
     return rest
 

@@ -65,11 +65,11 @@ class Successes:
         """Whether any mode was to be asked ever."""
         return self._thread is not None
 
-    def finish(self) -> None:
-        """Wait until every mode that was to be asked has been."""
+    def finish(self, timeout: float | None = None) -> None:
+        """Wait until every mode that was to be asked has been, at most so many seconds."""
         if self._thread is not None:
             self._queue.put(None)
-            self._thread.join()
+            self._thread.join(timeout)
 
     def _work(self) -> None:
         while (kept := self._queue.get()) is not None:

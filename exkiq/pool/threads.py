@@ -81,6 +81,7 @@ class ThreadExecutor:
         self._running: dict[str, Attempt] = {}
         self._idle: list[ThreadSlot] = []  # the last to come is the first to go
         self._is_waking = False  # a thread is on its way to the queue
+        self._is_over = False
         self._threads = 0
         self._lock = threading.Lock()  # over their number
 
@@ -98,10 +99,12 @@ class ThreadExecutor:
         self._running[attempt.job.id] = attempt
         if attempt.job.timeout_ms:
             self._limit(attempt)
-        self._queue.append(attempt)
         if len(self._running) > self._threads and (number := self._reserve(len(self._running))):
-            self._start_thread(number)
-        elif not self._is_waking:
+            # Not by the queue: a slot that has no worker for it might be there first.
+            self._start_thread(number, attempt)
+            return
+        self._queue.append(attempt)
+        if not self._is_waking:
             self._wake()
 
     def _reserve(self, most: int) -> int:
@@ -112,8 +115,8 @@ class ThreadExecutor:
             self._threads += 1
             return self._threads
 
-    def _start_thread(self, number: int, inbox: Attempt | None = None) -> None:
-        """Errors: RuntimeError when the system has no room for even one."""
+    def _start_thread(self, number: int, inbox: Attempt) -> None:
+        """With this as its first job. Errors: RuntimeError when there is no room for even one."""
         slot = ThreadSlot(f"{self.group}{':' if self.group else ''}{number}")
         slot.inbox = inbox
         # Daemons: a child leaves when it is told to, whatever user code hangs in.
@@ -127,8 +130,7 @@ class ThreadExecutor:
             if self._threads == 0:
                 raise
             log.exception("no more than %d threads; a job waits for one of them", self._threads)
-            if inbox is not None:
-                self._queue.append(inbox)
+            self._queue.append(inbox)
             self._wake()
             return
         if number == THREADS_MANY + 1:
@@ -144,10 +146,16 @@ class ThreadExecutor:
         self._is_waking = True
         slot.baton.release()
 
+    def retire(self) -> None:
+        """Let every thread end, each after what it runs. Nothing is submitted any more."""
+        self._is_over = True
+        while self._idle:
+            self._wake()
+
     # --- in the threads
 
     def _work(self, slot: ThreadSlot) -> None:
-        while True:
+        while not self._is_over:
             # In a context of its own, so that nothing leaks into the next job.
             Context().run(self._run_next, slot)
 
@@ -188,6 +196,8 @@ class ThreadExecutor:
             try:
                 attempt = self._queue.popleft()
             except IndexError:
+                if self._is_over:
+                    return None
                 self._wait(slot)
                 continue
             if self._queue and not self._is_waking:
@@ -198,7 +208,7 @@ class ThreadExecutor:
         """Be idle until somebody wakes this thread, or a broken worker is due."""
         self._idle.append(slot)
         # Only now that it can be woken: what came in between is seen here, or wakes it.
-        if self._queue and self._leave_idle(slot):
+        if (self._queue or self._is_over) and self._leave_idle(slot):
             return
         if not slot.broken or (due := _due(slot)) == math.inf:
             slot.baton.acquire()

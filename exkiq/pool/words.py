@@ -15,7 +15,9 @@ BATCH_BYTES_MAX = 4 * 1024 * 1024
 class Order(IntEnum):
     """From the node to its child."""
 
-    START = 1  # [START, number, start_by_ms, [assignment, ...]]: monotonic; not to begin later
+    # [START, number, start_by_ms, [assignment, ...]]: set the mark to the number, then begin if it
+    # is not later than that by the monotonic clock; else RETURNED at once
+    START = 1
     STOPPING = 2  # [STOPPING]: from now on `is_stopping` is true in every job
     # [CANCEL] or [CANCEL, queues]: hand back the async jobs, or those of the queues; say CANCELLED
     # when none is left that could still be saved
@@ -39,11 +41,12 @@ class Word(IntEnum):
     NOTES = 7  # [NOTES, [[id, text], ...]]: to be logged by the node
     OVERDUE = 8  # [OVERDUE, [failed row, ...]]: the job's thread cannot be stopped, replace me
     CANCELLED = 9  # [CANCELLED, []]
-    STARTED = 10  # [STARTED, number]: what that START brought has begun
-    PROGRESS = 11  # [PROGRESS, [[id, fence, value], ...]]: the last of each
-    ABILITY = 12  # [ABILITY, [task, ...], withheld]: what I cannot run now, slots to leave empty
-    AWAITING = 13  # [AWAITING, [[id, fence], ...]]: say COMMITTED once their success is in the log
+    PROGRESS = 10  # [PROGRESS, [[id, fence, value], ...]]: the last of each
+    ABILITY = 11  # [ABILITY, [task, ...], withheld]: what I cannot run now, slots to leave empty
+    AWAITING = 12  # [AWAITING, [[id, fence], ...]]: say COMMITTED once their success is in the log
 
+
+WORDS = {int(word): word for word in Word}
 
 # A batch says its words in this order: a checkpoint counts before its job's end, and a job that
 # comes back is not sent here again at once.

@@ -80,6 +80,11 @@ CASES = {
         r"\(.*lacks\.py, line 1: import not_installed\)",
     ),
     "empty.py": ("", r"'empty' defines no worker and no task"),
+    "refused.py": (
+        "from exkiq import Worker\n\nclass Mail(Worker, quue='emails'): ...\n",
+        r"cannot import 'refused': TypeError: Mail: unknown option 'quue'; there are .*"
+        r"\(.*refused\.py, line 3: class Mail\(.*\)",
+    ),
 }
 
 

@@ -9,7 +9,8 @@ from typing import Any, cast
 import pytest
 
 from exkiq.pool import Assignment, Report
-from exkiq.pool.children import ChildPlan, ChildProcess, Ending, Stage
+from exkiq.pool import settling as settling_module
+from exkiq.pool.children import ChildProcess, Ending, Stage
 from exkiq.pool.ledger import Ledger
 from exkiq.pool.placing import Placing
 from exkiq.pool.report import Reporter
@@ -31,10 +32,13 @@ class PaperChild:
         self.exit_reason = "exit code 1"
         self.begun: list[str] = []
         self.unable: frozenset[str] = frozenset()
+        self.is_late = False
+        self.untouched: list[Assignment] = []
 
     @property
     def free(self) -> int:
-        return SLOTS - len(self.ledger.running) if self.stage is Stage.READY else 0
+        can_take = self.stage is Stage.READY and not self.is_late
+        return SLOTS - len(self.ledger.running) if can_take else 0
 
     def free_in(self, group: str) -> int:
         assert group == ""
@@ -186,6 +190,60 @@ def test_a_death_with_one_job_is_its_failure_and_with_several_nobodys() -> None:
     assert suspects == ["b", "c"]
 
 
+def test_what_a_dead_child_never_took_up_goes_back_uncounted() -> None:
+    """A job that nobody began would be charged with the death, or hide who is to blame."""
+    child = PaperChild(1)
+    child.begin([job("a", "t", fence=5), job("b", "t", fence=6, checkpoint=b"\x01")])
+    child.untouched = [child.ledger.running["b"], job("gone", "t", fence=7)]
+
+    report = settled(child, lambda settling: settling.died(cast(ChildProcess, child)))
+
+    assert report.returned == [("b", 6, b"\x01")]
+    assert [row[0] for row in report.failed] == ["a"]
+
+
+def test_a_cancelled_job_in_a_dead_child_may_be_to_blame() -> None:
+    """Its one neighbour would be charged with a death that was not its own."""
+    child = PaperChild(1)
+    child.begin([job("a", "t", fence=5), job("b", "t", fence=6)])
+    child.ledger.stopping.add("a")
+
+    report = settled(child, lambda settling: settling.died(cast(ChildProcess, child)))
+
+    assert [(row[0], cast("list[str]", row[3])[0]) for row in report.failed] == [
+        ("a", "JobCancelled")
+    ]
+    assert report.lost == [("b", 6)]
+
+
+def test_a_job_that_is_said_to_be_done_twice_at_once_is_done_once() -> None:
+    """It would be ended without a report: running for ever."""
+    child = PaperChild(1)
+    child.begin([job("a", "t", fence=5), job("b", "t", fence=6)])
+    twice = [["a", "a", "b"], [5, 5, 6], [None, b"\x01", None], [1, 2, 3]]
+
+    report = settled(child, lambda s: s.heard(cast(ChildProcess, child), Word.DONE, twice))
+
+    assert (report.done.ids, report.done.values) == (["a", "b"], [None, None])
+
+
+def test_successes_that_are_never_committed_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those of sessions that are over would fill the node's memory."""
+    monkeypatch.setattr(settling_module, "AWAITING_MAX", 2)
+    child = PaperChild(1)
+    kept: list[str] = []
+
+    def say(settling: Settling) -> None:
+        for name in "abc":
+            child.begin([job(name, "t", fence=5)])
+            settling.heard(cast(ChildProcess, child), Word.AWAITING, [[[name, 5]]])
+            settling.heard(cast(ChildProcess, child), Word.DONE, [[name], [5], [None], [1]])
+        kept.extend(settling.awaiting)
+
+    settled(child, say)
+    assert kept == ["b", "c"]
+
+
 def test_a_report_that_is_dropped_never_goes_out() -> None:
     """Outcomes of a session that is over would be proposed in the next one."""
     reports: list[Report] = []
@@ -292,6 +350,31 @@ def test_a_job_goes_to_a_child_that_can_run_it() -> None:
     assert placing.unable == set()
 
 
+def test_nothing_is_said_of_tasks_while_no_child_is_ready() -> None:
+    """A pool whose children are all being replaced would break its node."""
+    children = paper(1)
+    children[0].unable = frozenset({"t"})
+    children[0].stage = Stage.ENDING
+
+    assert placing_of(children).unable == set()
+
+
+def test_a_suspect_is_not_given_to_a_child_that_stands_still() -> None:
+    """It would go to and fro between this node and the leader."""
+    children = paper(1, 2)
+    children[0].is_late = True
+    children[1].begin(jobs(*"wxyz"))
+    placing = placing_of(children)
+
+    placing.start(jobs("a", lost=2))
+
+    assert children[0].begun == []
+    for name in "wxyz":
+        children[1].end(name)
+    placing.start_held()
+    assert children[1].begun == [*"wxyz", "a"]
+
+
 def test_when_the_suspects_child_goes_another_one_is_emptied() -> None:
     """Suspects would wait for a child that is gone."""
     children = paper(1, 2)
@@ -307,15 +390,3 @@ def test_when_the_suspects_child_goes_another_one_is_emptied() -> None:
     placing.start_held()
 
     assert children[1].begun == ["x", "b"]
-
-
-# --- the plan of a child ------------------------------------------------------------------------
-
-
-def test_the_given_path_comes_first_and_nothing_is_there_twice() -> None:
-    """Another module of the same name would be loaded as APP; exkiq itself would be missing."""
-    plan = ChildPlan(("app",), "l:l", 1, ("/first", "/second", "/first"), "/")
-    path = plan.import_path()
-
-    assert path[:2] == ["/first", "/second"]
-    assert len(path) == len(set(path))

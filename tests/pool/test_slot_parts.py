@@ -1,8 +1,11 @@
-"""Parts of slots: their groups, what confirms a start, jobs alone in a process."""
+"""Parts of slots: their groups, what confirms a start, jobs alone in a process, their plan."""
 
 from __future__ import annotations
 
 import asyncio
+import os
+import signal
+import time
 from pathlib import Path
 from typing import Any
 
@@ -11,15 +14,17 @@ import pytest
 from exkiq.clock import ManualClock
 from exkiq.pool import Assignment, isolation
 from exkiq.pool.ability import Ability
-from exkiq.pool.children import ChildProcess
-from exkiq.pool.confirming import READ_SECONDS, Confirming
+from exkiq.pool.child import ChildConfig, ChildServer
+from exkiq.pool.children import ChildPlan, ChildProcess
+from exkiq.pool.confirming import Confirming
 from exkiq.pool.groups import shares
 from exkiq.pool.ledger import Ledger
+from exkiq.pool.mark import Mark, memory_to_share
 from exkiq.pool.outbox import Outbox
 from exkiq.pool.telling import Telling
 from exkiq.pool.words import Order, Word
 from exkiq.pool.work import Catalog
-from exkiq.wire.frames import FrameDecoder
+from exkiq.wire.frames import FrameDecoder, encode_frame
 from tests.pool.harness import job, started, until
 from tests.pool.pool_loader import TestApp
 
@@ -55,60 +60,153 @@ def test_a_ledger_counts_the_jobs_of_each_group() -> None:
     assert (ledger.taken("mail"), ledger.taken("")) == (0, 0)
 
 
-def test_what_is_not_confirmed_in_time_is_given_up_and_known_to_be() -> None:
-    """A job would wait for ever in a child that stands still, or run twice unnoticed."""
-    clock = ManualClock()
+def mark() -> Mark:
+    descriptor = memory_to_share()
+    try:
+        return Mark(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def test_what_is_not_taken_up_in_time_is_given_up() -> None:
+    """A job would wait for ever in a child that stands still, or be given to another one too."""
+    clock, number = ManualClock(), mark()
     late: list[list[str]] = []
 
     async def main() -> None:
         confirming = Confirming(1.0, clock, lambda jobs: late.append([each.id for each in jobs]))
-        first, start_by_ms = confirming.sent([job("a", "t")])
-        assert start_by_ms == 500
+        confirming.watch(number)
+        assert confirming.sent([job("a", "t")], clock.monotonic()) == (1, 500)
         clock.advance(400)
-        second, _ = confirming.sent([job("b", "t"), job("c", "t")])
-        third, _ = confirming.sent([job("d", "t")])
-        assert confirming.started(first)
-        assert confirming.started(third)
+        assert confirming.sent([job("b", "t")], clock.monotonic()) == (2, 900)
+        number.number = 2
+        assert confirming.sent([job("c", "t"), job("d", "t")], clock.monotonic()) == (3, 900)
+        assert confirming.sent([job("e", "t")], clock.monotonic()) == (4, 900)
 
         clock.advance(999)
         confirming._look()
         assert late == []
         clock.advance(1)
         confirming._look()
-        assert late == [["b", "c"]]
-        assert not confirming.started(second), "others may have it by now"
+        assert late == [["c", "d"], ["e"]]
         confirming.stop()
 
     asyncio.run(main())
-    assert READ_SECONDS < 0.1
 
 
-def test_a_child_that_begins_what_was_given_back_is_replaced(
-    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, tmp_path: Path
-) -> None:
-    """The job would run here and on another node."""
-    order = ChildProcess.order
-
-    def delayed(child: ChildProcess, kind: Order, *rest: Any) -> None:
-        if kind is Order.START:
-            number, _, rows = rest
-            rest = number, 2**60, rows
-            asyncio.get_running_loop().call_later(0.3, order, child, kind, *rest)
-        else:
-            order(child, kind, *rest)
+def test_batches_that_were_taken_up_are_not_kept() -> None:
+    """Their arguments would stay in memory for as long as a child has to take up a batch."""
 
     async def main() -> None:
-        async with started(claim_timeout=0.1) as (pool, box):
-            pids = [child.pid for child in pool._crew.children]
-            monkeypatch.setattr(ChildProcess, "order", delayed)
-            pool.run([job("a", "block", str(tmp_path / "a"))])
-            await box.until_ended("a")
-            assert box.returned == {"a": None}
-            await box.until(lambda: pool.free == 4 and [c.pid for c in pool._crew.children] != pids)
-            monkeypatch.undo()
+        number = mark()
+        confirming = Confirming(1.0, ManualClock(), lambda _: None)
+        confirming.watch(number)
+        for _ in range(100):
+            number.number, _ = confirming.sent([job("a", "t")], 0.0)
+        assert len(confirming._waiting) == 1
+        confirming.stop()
+        without = Confirming(1.0, ManualClock(), lambda _: None)
+        without.sent([job("a", "t")], 0.0)
+        assert not without._waiting
 
     asyncio.run(main())
-    assert "began jobs that were given back by then" in caplog.text
+
+
+def test_a_child_sets_the_mark_before_it_looks_at_the_clock() -> None:
+    """Held up between the two, it would begin a job that was given to another one by then."""
+    number = mark()
+    asked: list[int] = []
+    words: list[list[Any]] = []
+
+    class LateClock(ManualClock):
+        def monotonic(self) -> float:
+            asked.append(number.number)
+            return 1.0
+
+    class Line:
+        def write(self, frames: bytes) -> None:
+            words.extend(FrameDecoder().feed(frames))  # type: ignore[arg-type]
+
+    async def main() -> None:
+        config = ChildConfig(modules=[], loader="", cwd="", node_pid=0)
+        server = ChildServer(TestApp((), {}), config, number)
+        server._clock = LateClock()  # type: ignore[assignment]
+        server._transport = Line()  # type: ignore[assignment]
+        server.data_received(encode_frame([int(Order.START), 7, 999, [job("a", "t", fence=5)]]))
+        assert words == [[int(Word.RETURNED), [["a", 5]]]], "at once: nothing may come before it"
+
+    asyncio.run(main())
+    assert asked == [7]
+
+
+def test_a_node_that_is_held_up_itself_takes_nothing_back_from_its_children(tmp_path: Path) -> None:
+    """It would give to others what its children run, for it reads too late that they do."""
+    uvloop = pytest.importorskip("uvloop")  # it looks at its timers before it reads
+    begun, gate = tmp_path / "begun", tmp_path / "gate"
+
+    def hold_up() -> None:
+        while not begun.exists():
+            time.sleep(0.002)
+        time.sleep(0.1)
+
+    async def main() -> None:
+        async with started(claim_timeout=0.05) as (pool, box):
+            pool.run([job("a", "hold", str(begun), str(gate))])
+            await asyncio.sleep(0)
+            hold_up()
+            gate.touch()
+            await box.until_ended("a")
+            assert box.values == {"a": "held"}
+
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(main())
+
+
+def test_a_child_that_is_stopped_gives_back_what_it_has_not_taken_up(tmp_path: Path) -> None:
+    """Its jobs would wait until somebody lets it go on, and then run here and elsewhere."""
+    (tmp_path / "gate").touch()
+
+    def touching(*names: str) -> list[Assignment]:
+        gate = str(tmp_path / "gate")
+        return [job(name, "hold", str(tmp_path / name), gate) for name in names]
+
+    async def main() -> None:
+        async with started(processes=2, concurrency=2, claim_timeout=0.1) as (pool, box):
+            stopped = pool._crew.children[0]
+            os.kill(stopped.pid, signal.SIGSTOP)
+            pool.run(touching(*"abcd"))
+            await box.until_ended("a", "b", "c", "d")
+            assert (len(box.returned), len(box.values)) == (2, 2)
+            assert pool.free == 2, "nothing more for it"
+            pool.run(touching(*"efg"))
+            await box.until_ended("e", "f", "g")
+            assert len(box.returned) == 3
+
+            os.kill(stopped.pid, signal.SIGCONT)
+            await box.until(lambda: pool.free == 4)
+            assert stopped in pool._crew.children
+            pool.run(touching("a2", "b2", "c2", "d2"))
+            await box.until_ended("a2", "b2", "c2", "d2")
+            assert len(box.returned) == 3
+            assert not any((tmp_path / name).exists() for name in box.returned)
+
+    asyncio.run(main())
+
+
+def test_a_job_that_a_dying_child_never_began_is_not_charged_with_its_death() -> None:
+    """It would lose an attempt, or in the end fail, for what it had no part in."""
+
+    async def main() -> None:
+        async with started(claim_timeout=5.0) as (pool, box):
+            (child,) = pool._crew.children
+            os.kill(child.pid, signal.SIGSTOP)
+            pool.run([job("a", "echo", checkpoint=b"\x05")])
+            os.kill(child.pid, signal.SIGKILL)
+            await box.until_ended("a")
+            assert box.returned == {"a": b"\x05"}
+            await box.until(lambda: pool.free == 4)
+
+    asyncio.run(main())
 
 
 def test_the_last_progress_of_each_job_goes_out_at_most_once_a_period() -> None:
@@ -230,3 +328,12 @@ def test_a_lone_child_is_kept_for_its_task_and_makes_room_for_another(
             await until(lambda: pool._isolation.children == [])
 
     asyncio.run(main())
+
+
+def test_the_given_path_comes_first_and_nothing_is_there_twice() -> None:
+    """Another module of the same name would be loaded as APP; exkiq itself would be missing."""
+    plan = ChildPlan(("app",), "l:l", 1, ("/first", "/second", "/first"), "/")
+    path = plan.import_path()
+
+    assert path[:2] == ["/first", "/second"]
+    assert len(path) == len(set(path))
