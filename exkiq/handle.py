@@ -31,15 +31,20 @@ NO_WISH = Wish()
 
 
 class Handle(Generic[P]):
-    """Enqueues one kind of job. Immutable: `set` gives another one."""
+    """Enqueues one kind of job. Immutable: `set` gives another one.
 
-    __slots__ = ("_options", "_parameters", "_spec", "_wish", "runnable")
+    `place` is the queue its jobs go to, where that is not one of the log.
+    """
+
+    __slots__ = ("_options", "_parameters", "_spec", "_wish", "place", "runnable")
 
     def __init__(self, runnable: Runnable, options: Options, wish: Wish = NO_WISH) -> None:
         self.runnable = runnable
         self._options = options
         self._wish = wish
         self._parameters = runnable.parameters
+        queue = options.queue
+        self.place: Place | None = None if isinstance(queue, str) else queue
         self._spec: Spec | None = None
 
     def __repr__(self) -> str:
@@ -55,12 +60,6 @@ class Handle(Generic[P]):
         """The name of the queue its jobs go to."""
         queue = self._options.queue
         return queue if isinstance(queue, str) else queue.name
-
-    @property
-    def place(self) -> Place | None:
-        """That queue, if it is not one of the log."""
-        queue = self._options.queue
-        return None if isinstance(queue, str) else queue
 
     @property
     def _client(self) -> Asked:
