@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from typing import Any, TypeAlias, TypeVar
 
 from exkiq.bridge import Gathering, LoopWaiter, ThreadWaiter, Waiter
-from exkiq.clock import Clock
+from exkiq.clock import Clock, countdown
 from exkiq.connection import Connection
 from exkiq.inspect import Step
 from exkiq.requests import Proposal, Request, ResultWait, ask
@@ -113,10 +113,7 @@ class Asking:
 
     def countdown(self, timeout: float | None) -> Callable[[], float | None]:
         """What is left of `timeout` whenever it is called."""
-        if timeout is None:
-            return lambda: None
-        end = self._clock.monotonic() + timeout
-        return lambda: max(0.0, end - self._clock.monotonic())
+        return countdown(self._clock, timeout)
 
     def _proposal(self, op: bytes, about: str, timeout: float | None, waiter: Waiter) -> Proposal:
         return Proposal(op, waiter, self._deadline(timeout), about)

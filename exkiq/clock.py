@@ -7,6 +7,7 @@ for timeouts and never goes back. They are never mixed.
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from typing import Protocol
 
 
@@ -31,7 +32,7 @@ class SystemClock:
 
 
 class ManualClock:
-    """A clock that moves only when told to; for tests of ours and of users."""
+    """A clock that moves only when told to, for our tests; users have that of `exkiq.testing`."""
 
     def __init__(self, now_ms: int = 1_700_000_000_000) -> None:
         self._now_ms = now_ms
@@ -51,3 +52,11 @@ class ManualClock:
     def step_wall(self, ms: int) -> None:
         """Only the wall clock jumps, as when an operator sets it."""
         self._now_ms += ms
+
+
+def countdown(clock: Clock, timeout: float | None) -> Callable[[], float | None]:
+    """What is left of `timeout` whenever it is called; None of one that is None."""
+    if timeout is None:
+        return lambda: None
+    end = clock.monotonic() + timeout
+    return lambda: max(0.0, end - clock.monotonic())

@@ -17,7 +17,8 @@ from exkiq.machine import limits
 REPLICATED = "replicated"
 DEFAULT_QUEUE = "default"  # where jobs go whose class names none; it is always there
 DECLARED_MAX = 1_000  # queues, and pools, of one APP: their names go into one operation
-SLOTS_MAX = 10_000  # as the concurrency of a node
+INIT_RETRY_MS = 5_000  # between two tries of an `init`, where nobody says other
+SLOTS_MAX = 10_000  # as the concurrency of one process
 SECONDS_MAX = 86_400  # of waits and graces: a day
 WARNINGS_MAX = 100
 TASKS_MAX = 1_000  # names that a node tells people; it runs all that its APP has
@@ -44,7 +45,7 @@ class PoolTerms:
 
     worker: str = ""
     slots: int = 10
-    init_retry_ms: int = 5_000
+    init_retry_ms: int = INIT_RETRY_MS
     shutdown_ms: int = 10_000
 
 

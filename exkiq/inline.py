@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import inspect
-from collections.abc import Awaitable, Generator
+from collections.abc import Generator
 from typing import Any
 
 from exkiq import client
@@ -12,7 +11,7 @@ from exkiq.clock import SystemClock
 from exkiq.errors import ResultTooLarge
 from exkiq.machine.limits import RESULT_BYTES_MAX
 from exkiq.pool.assignment import Assignment
-from exkiq.pool.attempt import Ended
+from exkiq.pool.attempt import Ended, adrive, drive
 from exkiq.pool.context import JobContext, entered
 from exkiq.runnable import Runnable
 from exkiq.telemetry import log
@@ -39,8 +38,8 @@ class Here:
 class Inline:
     """One run in place.
 
-    `_steps` is the run, written once: it yields whatever may have to be awaited. The two
-    drivers differ only in how they wait.
+    `_steps` is the run, written once: it yields whatever may have to be awaited, as the
+    pipeline of an attempt does, and is driven by the same two.
     """
 
     def __init__(self, runnable: Runnable, queue: str) -> None:
@@ -53,7 +52,7 @@ class Inline:
             self._refuse_running_loop()
             return asyncio.run(self._on_loop(payload))
         with entered(self._context(payload)) as context:
-            return _there_and_back(_drive(self._steps(payload, context)))
+            return _there_and_back(drive(self._steps(payload, context), asyncio.run))
 
     async def arun(self, payload: bytes) -> Any:
         """On the running loop, or in a thread if it is no async function."""
@@ -63,7 +62,7 @@ class Inline:
 
     async def _on_loop(self, payload: bytes) -> Any:
         with entered(self._context(payload)) as context:
-            return _there_and_back(await _adrive(self._steps(payload, context)))
+            return _there_and_back(await adrive(self._steps(payload, context)))
 
     def _steps(self, payload: bytes, context: JobContext) -> Steps:
         runnable = self._runnable
@@ -119,35 +118,3 @@ def _there_and_back(value: object) -> Any:
     if len(encoded) > RESULT_BYTES_MAX:
         raise ResultTooLarge(f"a value has at most {RESULT_BYTES_MAX} bytes, not {len(encoded)}")
     return decode_value(encoded)
-
-
-def _drive(steps: Steps) -> Any:
-    try:
-        step = next(steps)
-        while True:
-            try:
-                value = asyncio.run(_awaited(step)) if inspect.isawaitable(step) else step
-            except BaseException as error:  # noqa: BLE001 - the steps raise it, or go on
-                step = steps.throw(error)
-            else:
-                step = steps.send(value)
-    except StopIteration as end:
-        return end.value
-
-
-async def _adrive(steps: Steps) -> Any:
-    try:
-        step = next(steps)
-        while True:
-            try:
-                value = await step if inspect.isawaitable(step) else step
-            except BaseException as error:  # noqa: BLE001 - the steps raise it, or go on
-                step = steps.throw(error)
-            else:
-                step = steps.send(value)
-    except StopIteration as end:
-        return end.value
-
-
-async def _awaited(step: Awaitable[Any]) -> Any:
-    return await step

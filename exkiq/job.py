@@ -108,8 +108,8 @@ class Job:
     def progress(self) -> Any:
         """What it said last with `exkiq.progress`; None before the first, and once it ended.
 
-        Shapes: seen on any node within half a second; lost when the leader changes, until the
-                job says more. Errors: NoNodeError.
+        Shapes: seen on any node within half a second. It is in no log: when nodes die or part it
+                may be missing until the job says more. Errors: NoNodeError.
         """
         return decoded(self.client.request("progress", self.id, about=f"job {self.id}"))
 

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, TypedDict, TypeVar
 
 from exkiq.asked import Place
 from exkiq.config.plugins import load_plugin
+from exkiq.declarations import INIT_RETRY_MS
 from exkiq.failure_modes import FailureMode
 from exkiq.machine import limits
 from exkiq.success_modes import SuccessMode
@@ -82,7 +83,7 @@ class Options:
     priority: int = 0
     backoff: Backoff | None = None
     isolation: str = "thread"
-    init_retry_ms: int = 5_000
+    init_retry_ms: int = INIT_RETRY_MS
     success_mode: SuccessMode | None = None
     has_own_rule: bool = False
 

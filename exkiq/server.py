@@ -1,8 +1,9 @@
 """The node's answers to its clients.
 
 A request is [rid, verb, args...]; its answer is [rid, 0, value] or [rid, 1, error's class, text],
-in whatever order the answers come to be. Nothing here waits: an operation's outcome and a job's
-end come as calls from the log, so a node serves thousands of waiting clients without a task.
+in whatever order the answers come to be; a watch has a [rid, 2, step] for each step before that.
+Nothing here waits: an operation's outcome and a job's end come as calls from the log, so a node
+serves thousands of waiting clients without a task.
 """
 
 from __future__ import annotations

@@ -22,9 +22,7 @@ from types import MappingProxyType
 from typing import NamedTuple
 
 from exkiq.machine import Machine
-
-COMMON = ""
-"""The group of the slots that serve every queue without a pool."""
+from exkiq.wire.messages import COMMON
 
 _NO_POOLS: Mapping[str, int] = MappingProxyType({})
 _ALL_ABLE: frozenset[str] = frozenset()

@@ -19,6 +19,7 @@ from exkiq.dispatchers import Dispatcher, LRUNode
 from exkiq.errors import RemoteWireError
 from exkiq.machine import Applied, Machine, commands
 from exkiq.telemetry import log
+from exkiq.wire.messages import COMMON
 
 _OF_SESSIONS = frozenset({commands.Op.SESSION_BEGIN, commands.Op.SESSION_OVER})
 
@@ -87,7 +88,7 @@ class Leadership:
         """What it goes by, for people: free slots of each node, and the dispatchers."""
         rooms = self._demand.rooms(self._machine())
         return {
-            "nodes": {room.node: {"": room.free, **room.pools} for room in rooms},
+            "nodes": {room.node: {COMMON: room.free, **room.pools} for room in rooms},
             "dispatchers": self._seatings.names(),
         }
 
@@ -114,7 +115,7 @@ class Leadership:
             self._claims_in_flight[pid] = not ops
             extra.append(commands.claim(pid, claims))
         if unknown:
-            self._parking.set_aside(unknown)
+            self._parking.put_aside(unknown)
             extra += [commands.park(self._pid(), task, ids) for task, ids in unknown.items()]
         for task in self._parking.releases(machine, rooms):
             self._parking.released(task)

@@ -10,11 +10,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from exkiq.aggregator.demand import COMMON, Room
+from exkiq.aggregator.demand import Room
 from exkiq.aggregator.riders import Rider
 from exkiq.aggregator.seating import Seating, Seatings
 from exkiq.dispatchers import Offer
 from exkiq.machine import Machine, Record
+from exkiq.wire.messages import COMMON
 
 PASSED_MAX = 2_000
 """Jobs of one queue that are passed over by one plan: about a millisecond."""
@@ -69,14 +70,14 @@ class Matching:
                 return
             else:
                 passed += 1
-                self._set_aside(job, queue, without)
+                self._put_aside(job, queue, without)
 
     def _left_for(self, queue: str, line: Line) -> dict[str, list[int]]:
         """How many of its slots each node has left for this queue."""
         left = self._left
         return {node: left.get((node, queue)) or left[node, COMMON] for node in line.nodes}
 
-    def _set_aside(self, job: Record | Rider, queue: str, without: set[str]) -> None:
+    def _put_aside(self, job: Record | Rider, queue: str, without: set[str]) -> None:
         if isinstance(job, Rider) or not self._is_all_known:
             return
         ids = self.unknown.get(job.spec.task, [])

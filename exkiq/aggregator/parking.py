@@ -1,4 +1,4 @@
-"""Jobs that no node can run stand aside, until a node comes that can."""
+"""Jobs that no node can run are put aside, until a node comes that can."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Parking:
         self._not_before: dict[str, float] = {}
         self._looked = 0
 
-    def set_aside(self, tasks: Iterable[str]) -> None:
+    def put_aside(self, tasks: Iterable[str]) -> None:
         """Jobs of these are put aside: say so, once for each."""
         for task in tasks:
             if task not in self._warned:

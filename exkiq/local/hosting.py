@@ -26,7 +26,9 @@ from exkiq.links import Message
 from exkiq.local.rooms import Rooms
 from exkiq.pool import Pool
 from exkiq.pool.report import Report
+from exkiq.server import TIMEOUT_MS_MAX
 from exkiq.service import Tasks
+from exkiq.session import NodeSession
 from exkiq.telemetry import log
 from exkiq.wire.messages import VERB_CHARS_MAX, Kind
 
@@ -34,8 +36,8 @@ VERB = "local"
 CALLS_MAX = 1_000
 """Open calls of this node to all others; a client that has more waits for its answers."""
 
-CALL_SECONDS = 3_700.0
-"""When a call without an answer is given up: longer than any wait that a client may ask for."""
+CALL_SECONDS = TIMEOUT_MS_MAX / 1000 + 100.0
+"""When a call without an answer is given up: after the longest wait for an operation."""
 
 STEP = 2  # the status of a line behind which more come
 READS = ("job", "jobs", "ping", "progress", "queues", "result", "stats", "status")
@@ -88,6 +90,7 @@ class Host:
         self._loop = asyncio.get_running_loop()
         self._rooms: Rooms | None = None
         self._pool: Pool | None = None
+        self._session: NodeSession | None = None  # once the children have started
         self._tasks = Tasks()
         self._numbers = count(1)
         self._calls: dict[int, _Call] = {}
@@ -206,7 +209,7 @@ class Host:
         self._session = self._open().add(self.name, pool, self.queues)
 
     def _report(self, report: Report) -> None:
-        if hasattr(self, "_session"):
+        if self._session is not None:
             self._session.report(report)
 
     def tree(self) -> dict[str, Any]:

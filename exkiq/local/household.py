@@ -42,7 +42,7 @@ CALL_SECONDS = 60.0
 QUEUES_MAX = SESSIONS_MAX
 """Each has a session of its own."""
 
-ENDED = (State.SUCCEEDED, State.CANCELLED)
+OVER = (State.SUCCEEDED, State.CANCELLED)  # those that failed may be run again
 
 
 class Household:
@@ -178,7 +178,7 @@ class Household:
 
     def _needed(self) -> set[str]:
         jobs = self._rooms.machine.jobs.values()
-        return {job.spec.task for job in jobs if job.state not in ENDED}
+        return {job.spec.task for job in jobs if job.state not in OVER}
 
     async def _close(self, drain: float) -> None:
         self._rooms.stop_taking()

@@ -34,7 +34,7 @@ class Registry:
             before = self._known.setdefault(name, terms)
             if terms in (before, PLAIN):
                 return
-            if before == PLAIN and self._place_of(name) is None:
+            if before == PLAIN and self._household_of(name) is None:
                 self._known[name] = terms
                 return
         raise AlreadyStarted(
@@ -46,7 +46,7 @@ class Registry:
 
         Errors: ConfigError, DataError when its file cannot be used.
         """
-        household = self._place_of(name)
+        household = self._household_of(name)
         if household is not None and terms == PLAIN:
             return household
         self.know(name, terms)
@@ -68,7 +68,7 @@ class Registry:
 
     def must_know(self, name: str) -> None:
         """NoQueueError for a queue that is nowhere."""
-        if name not in self._known and self._place_of(name) is None:
+        if name not in self._known and self._household_of(name) is None:
             raise NoQueueError(
                 f"there is no local queue {name!r} in this process: no class and no task has"
                 f" queue=Local({name!r}), and no job went there"
@@ -78,7 +78,7 @@ class Registry:
         """What was said of the queue of that name."""
         return self._known.get(name, PLAIN)
 
-    def _place_of(self, name: str) -> Household | None:
+    def _household_of(self, name: str) -> Household | None:
         houses = self._households.values()
         return next((house for house in list(houses) if house.serves(name)), None)
 
@@ -92,9 +92,9 @@ class Registry:
         for wait in [household.close(drain) for household in ending.values()]:
             wait()
         with self._lock:
-            for place, household in ending.items():
-                if self._households.get(place) is household:
-                    del self._households[place]
+            for path, household in ending.items():
+                if self._households.get(path) is household:
+                    del self._households[path]
 
     def forget(self) -> None:
         """Close all at once, and know of no queue any more; for tests."""

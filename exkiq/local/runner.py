@@ -18,7 +18,7 @@ from exkiq.pool.settling import Settling
 from exkiq.pool.words import Order, Word
 from exkiq.pool.work import App
 from exkiq.telemetry import log
-from exkiq.wire.messages import UNABLE_MAX
+from exkiq.wire.messages import COMMON, UNABLE_MAX
 
 
 class LocalRunner:
@@ -67,7 +67,7 @@ class LocalRunner:
     @property
     def free_by_group(self) -> Mapping[str, int]:
         """The same, as a pool says it."""
-        return {"": self.free}
+        return {COMMON: self.free}
 
     @property
     def unable(self) -> tuple[str, ...]:

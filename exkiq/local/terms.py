@@ -7,10 +7,10 @@ from os import PathLike, fspath
 from pathlib import Path
 
 from exkiq.config.plugins import load_plugin
+from exkiq.config.table import CONCURRENCY_MAX
 from exkiq.dispatchers import LRU, Dispatcher
 
 CONCURRENCY = 10
-CONCURRENCY_MAX = 10_000
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,10 +18,10 @@ from weakref import WeakSet
 from exkiq.clock import Clock
 from exkiq.pool.child import ChildConfig, ChildServer
 from exkiq.pool.children import ChildOwner, ChildPlan, ChildProcess, Stage
-from exkiq.pool.groups import COMMON
 from exkiq.pool.line import Line
 from exkiq.pool.work import App
 from exkiq.telemetry import log
+from exkiq.wire.messages import COMMON
 
 END_SECONDS = 5.0
 """What success modes that were to be asked are given at the end."""

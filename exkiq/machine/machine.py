@@ -137,10 +137,6 @@ class Machine(Store):
         state = self.queues.get(queue)
         return state.waiting_count() if state is not None and not state.paused else 0
 
-    def parked_counts(self) -> dict[str, int]:
-        """How many waiting jobs were put aside, by their task; no task has none."""
-        return {task: len(self.parked[task]) for task in sorted(self.parked)}
-
     def tombstone(self, job_id: str) -> Tombstone | None:
         """How a job ended whose record may be gone; None when that is too long ago."""
         return self.tombstones.stones.get(job_id)

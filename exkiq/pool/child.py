@@ -28,7 +28,7 @@ from exkiq.pool.ability import Ability
 from exkiq.pool.assignment import Assignment
 from exkiq.pool.attempt import Attempt
 from exkiq.pool.error_text import error_row
-from exkiq.pool.groups import COMMON, shares
+from exkiq.pool.groups import shares
 from exkiq.pool.loading import load
 from exkiq.pool.loops import LoopExecutor
 from exkiq.pool.mark import Mark
@@ -45,6 +45,7 @@ from exkiq.service import Tasks
 from exkiq.success_modes import SuccessMode
 from exkiq.telemetry import log
 from exkiq.wire.frames import FrameDecoder, encode_frame
+from exkiq.wire.messages import COMMON
 
 PR_SET_PDEATHSIG = 1  # linux/prctl.h
 

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-# The group of the slots that serve every queue without a pool of its own.
-COMMON = ""
+from exkiq.wire.messages import COMMON
 
 
 def shares(

@@ -11,11 +11,11 @@ from exkiq.clock import Clock
 from exkiq.declarations import Declarations
 from exkiq.pool.assignment import Assignment
 from exkiq.pool.children import ChildPlan, ChildProcess, Ending, Stage, until_gone
-from exkiq.pool.groups import COMMON
 from exkiq.pool.settling import Settling
 from exkiq.pool.words import Word
 from exkiq.service import Tasks
 from exkiq.telemetry import log
+from exkiq.wire.messages import COMMON
 
 # How long a child is kept for the next job: starting one means importing the APP.
 IDLE_SECONDS = 60.0

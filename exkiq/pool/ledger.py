@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Mapping, Sequence
 
 from exkiq.pool.assignment import Assignment
-from exkiq.pool.groups import COMMON
+from exkiq.wire.messages import COMMON
 
 
 class Ledger:

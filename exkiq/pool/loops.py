@@ -10,11 +10,11 @@ from exkiq.clock import Clock
 from exkiq.pool.ability import Ability, Broken
 from exkiq.pool.assignment import Assignment
 from exkiq.pool.attempt import Attempt, InitFailed, Outcome, Stop, adrive, making, steps
-from exkiq.pool.groups import COMMON
 from exkiq.pool.outbox import Outbox
 from exkiq.pool.words import Word
 from exkiq.pool.work import Slot
 from exkiq.service import Tasks
+from exkiq.wire.messages import COMMON
 
 
 class LoopExecutor:

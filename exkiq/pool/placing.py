@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 
 from exkiq.pool.assignment import Assignment
 from exkiq.pool.children import ChildProcess, Stage
-from exkiq.pool.groups import COMMON
+from exkiq.wire.messages import COMMON
 
 # Jobs remembered for having been in a child when it died with several of them.
 SUSPECTS_MAX = 10_000

@@ -12,14 +12,13 @@ from exkiq.declarations import Declarations
 from exkiq.pool.assignment import Assignment
 from exkiq.pool.children import ChildPlan, ChildProcess, Ending, until_gone
 from exkiq.pool.crew import Crew
-from exkiq.pool.groups import COMMON
 from exkiq.pool.isolation import Isolation
 from exkiq.pool.placing import Placing
 from exkiq.pool.report import Report, Reporter
 from exkiq.pool.settling import Settling
 from exkiq.pool.words import Order
 from exkiq.telemetry import log
-from exkiq.wire.messages import UNABLE_MAX
+from exkiq.wire.messages import COMMON, UNABLE_MAX
 
 # A cancelled async job's time to clean up, once the drain's time is over.
 CANCEL_SECONDS = 0.5

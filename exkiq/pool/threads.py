@@ -25,11 +25,11 @@ from exkiq.pool.attempt import (
 )
 from exkiq.pool.context import enter
 from exkiq.pool.error_text import cut_traceback, stack_of
-from exkiq.pool.groups import COMMON
 from exkiq.pool.outbox import Outbox
 from exkiq.pool.words import Word
 from exkiq.pool.work import Slot
 from exkiq.telemetry import log
+from exkiq.wire.messages import COMMON
 
 # Beyond these, threads cost more than they give.
 THREADS_MANY = 200

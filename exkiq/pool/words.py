@@ -38,11 +38,13 @@ class Word(IntEnum):
     DONE = 4  # [DONE, ids, fences, values, run_ms]
     FAILED = 5  # [FAILED, [[id, fence, decision, error, run_ms], ...]]
     RETURNED = 6  # [RETURNED, [[id, fence], ...]]
-    NOTES = 7  # [NOTES, [[id, text], ...]]: to be logged by the node
+    NOTES = 7  # [NOTES, [[id, text, level], ...]]: to be logged by the node
     OVERDUE = 8  # [OVERDUE, [failed row, ...]]: the job's thread cannot be stopped, replace me
-    CANCELLED = 9  # [CANCELLED, []]
+    CANCELLED = 9  # [CANCELLED, [None]]: see CANCEL
     PROGRESS = 10  # [PROGRESS, [[id, fence, value], ...]]: the last of each
-    ABILITY = 11  # [ABILITY, [task, ...], withheld]: what I cannot run now, slots to leave empty
+    # [ABILITY, [[[task, ...], withheld], ...]]: what I cannot run now, and by group how many slots
+    # are to stay empty; the last counts
+    ABILITY = 11
     AWAITING = 12  # [AWAITING, [[id, fence], ...]]: say COMMITTED once their success is in the log
 
 

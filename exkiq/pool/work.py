@@ -6,14 +6,13 @@ from collections.abc import Callable, Hashable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
+from exkiq.declarations import INIT_RETRY_MS
 from exkiq.errors import JobError
 from exkiq.pool.context import JobContext
 from exkiq.success_modes import SuccessMode
 
 if TYPE_CHECKING:
     from exkiq.pool.ability import Broken
-
-INIT_RETRY_MS = 5_000  # where the task does not say
 
 # before(instance, job), after(instance, job, outcome); each may be `async def`.
 Before = Callable[[Any, JobContext], object]

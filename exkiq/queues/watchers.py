@@ -7,6 +7,7 @@ from typing import TypeAlias
 
 from exkiq.errors import ExkiqError, NoSuchJob
 from exkiq.machine import Applied, Machine, Record, State
+from exkiq.machine.transitions import ENDED
 from exkiq.queues.views import Map, attempt_of, last_error_of
 from exkiq.queues.waiters import APPEAR_S, CallLater, Timer
 
@@ -16,8 +17,6 @@ falls silent."""
 
 PRESENT = {State.RUNNING: "started", State.RETRY: "retrying"}
 """What the present state is called as a step, where that is not its own name."""
-
-ENDED = frozenset((State.SUCCEEDED, State.FAILED, State.CANCELLED))
 
 Told: TypeAlias = "Map | ExkiqError | None"
 

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, cast
 
+from exkiq.clock import countdown
 from exkiq.errors import ExkiqError, NoSuchJob, UnsupportedOperation
 from exkiq.inspect import Step
 from exkiq.job import Job
@@ -151,11 +152,7 @@ class Desk:
 
     def countdown(self, timeout: float | None) -> Callable[[], float | None]:
         """What is left of `timeout` whenever it is called."""
-        if timeout is None:
-            return lambda: None
-        clock = self._stage.clock
-        end = clock.monotonic() + timeout
-        return lambda: max(0.0, end - clock.monotonic())
+        return countdown(self._stage.clock, timeout)
 
     def wait_result(self, job_id: str, timeout: float | None, expected_until: float) -> Any:  # noqa: ARG002
         """The answer to `result`; ["pending"] when time is over, or nothing is left to run."""

@@ -48,7 +48,7 @@ class Port(Here):
 
     def succeeded(self, job: Assignment, mode: SuccessMode, value: object, run_ms: int) -> None:
         record = self._record
-        waited_ms = record.started_ms - max(record.enqueued_ms, record.run_at_ms)
+        waited_ms = record.started_ms - record.enqueued_ms
         self._mode = mode
         self._success = Success(
             job.id, job.task, job.queue, job.attempt, value, max(0, waited_ms), run_ms

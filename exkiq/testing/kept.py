@@ -9,6 +9,7 @@ from exkiq.asked import Place
 from exkiq.handle import Handle
 from exkiq.inspect import JobStatus
 from exkiq.machine import Record, State
+from exkiq.machine.transitions import ENDED
 from exkiq.queues.views import job_map
 from exkiq.testing.clock import ManualClock
 from exkiq.testing.premises import Premises
@@ -19,7 +20,6 @@ from exkiq.worker import Worker, handle_of
 # As many jobs as a failed assertion lists.
 SHOWN_MAX = 20
 
-ENDED = (State.SUCCEEDED, State.FAILED, State.CANCELLED)
 _order = attrgetter("order")  # of what has ended: the order in which it did
 
 TIMED = (State.SCHEDULED, State.RETRY)

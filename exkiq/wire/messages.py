@@ -17,6 +17,9 @@ from exkiq.wire.hello import Hello
 
 VERB_CHARS_MAX = 64
 
+COMMON = ""
+"""The group of the slots that serve every queue without a pool of its own."""
+
 GROUPS_MAX = 1_000
 """Groups of slots of one node: the common ones and those of its pools."""
 
@@ -94,7 +97,7 @@ def _is_weights(value: Value) -> bool:
 
 
 def _is_free(value: Value) -> bool:
-    """Free slots by group: "" for the common ones, else the name of a pool's queue."""
+    """Free slots by group: `COMMON`, else the name of a pool's queue."""
     return isinstance(value, dict) and len(value) <= GROUPS_MAX and _is_weights(value)
 
 

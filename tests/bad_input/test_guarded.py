@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
+import statistics
 import struct
 import time
 from collections.abc import Iterator
@@ -294,12 +295,16 @@ def test_a_client_without_certificates(
 # ---- a crowd -------------------------------------------------------------------------------------
 
 
-def p99(client: Client, seconds: float) -> float:
-    """Of enqueues one after the other."""
+def p99(client: Client) -> float:
+    """Of enqueues one after the other; the middle one of three, for a machine that does more."""
+    return statistics.median(_p99(client) for _ in range(3))
+
+
+def _p99(client: Client) -> float:
     exkiq.client.use(client)
     later = Note.set(queue="later")
     took = []
-    end = time.monotonic() + seconds
+    end = time.monotonic() + 0.25
     while time.monotonic() < end:
         began = time.monotonic()
         later.perform_async(1)
@@ -311,7 +316,7 @@ def test_a_crowd_of_idle_connections_leaves_the_cluster_working(guarded: Guarded
     """Anybody could stop a cluster by opening connections to it and saying nothing."""
     crowd: list[socket.socket] = []
     with guarded.client() as client:
-        calm = p99(client, 0.3)
+        calm = p99(client)
         for number in range(IDLE):
             each = socket.socket()
             each.setblocking(False)
@@ -319,7 +324,7 @@ def test_a_crowd_of_idle_connections_leaves_the_cluster_working(guarded: Guarded
                 each.connect(("127.0.0.1", guarded.ports[guarded.names[number % 3]]))
             crowd.append(each)
         try:
-            busy = p99(client, 0.6)
+            busy = p99(client)
             assert busy < 3 * calm + 0.05
             term = guarded.status("n1")["cluster"]["term"]
             assert Note.perform_async(7).result(timeout=10) == 7

@@ -155,7 +155,7 @@ def test_success_modes_are_asked(kept: Fake) -> None:
     Told.perform_in(7, seconds=5)
     kept.clock.advance(6)
     kept.drain()
-    assert ran == [(7, 1_000)]  # the value, and the milliseconds it waited for its start
+    assert ran == [(7, 6_000)]  # the value, and the milliseconds from enqueue to start
 
 
 def test_an_init_that_raises_raises_in_the_test(kept: Fake) -> None:
