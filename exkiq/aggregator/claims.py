@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Container, Iterator, Mapping, Sequence
 from heapq import merge
-from itertools import islice
+from itertools import islice, takewhile
 from operator import attrgetter
 from typing import NamedTuple
 
@@ -51,14 +51,15 @@ def plan(
     moves: Collection[tuple[str, str]] = (),
 ) -> Plan:
     """Choose jobs for the free slots of `rooms`; `ops` are the entry they will ride in, and
-    `moves` the jobs that go to another queue in it: nobody is given those."""
+    `moves` the jobs that are to go to another queue in it: nobody is given those, nor what stands
+    behind them, since the machine may have an answer to a move that came before."""
     rooms_of = {room.node: room for room in rooms if room.total}
     lines = _lines(machine, ops, now_ms, rooms_of, seatings) if rooms_of else {}
     if not lines:
         return _NOTHING
     if moves:
         for queue, line in lines.items():
-            line.jobs = _without({job_id for job_id, to in moves if to != queue}, line.jobs)
+            line.jobs = _before({job_id for job_id, to in moves if to != queue}, line.jobs)
     seatings.settle(rooms)
     nodes = next(iter(lines.values())).nodes
     seating = seatings.default
@@ -137,8 +138,8 @@ def _in_order(machine: Machine, queue: str, riders: list[Rider]) -> Iterator[Rec
     return merge(waiting, riders, key=_place)  # equal priority: the older first
 
 
-def _without(moved: Collection[str], jobs: Iterator[Record | Rider]) -> Iterator[Record | Rider]:
-    return (job for job in jobs if job.id not in moved)
+def _before(moved: Collection[str], jobs: Iterator[Record | Rider]) -> Iterator[Record | Rider]:
+    return takewhile(lambda job: job.id not in moved, jobs)
 
 
 def _rider_place(rider: Rider) -> int:

@@ -350,3 +350,19 @@ def test_a_job_that_moves_in_the_entry_is_neither_claimed_nor_overtaken() -> Non
     cluster.house._gathered.extend(ops)
     cluster.house.turn()
     assert (old.started, new.started) == ([], ["first", "second"])
+
+
+def test_a_job_whose_move_was_answered_before_it_came_keeps_its_turn() -> None:
+    """The same request again moves nothing, and others would overtake."""
+    cluster = PretendCluster()
+    node = cluster.node("n", 1)
+    move = commands.move(cluster.pid(), "default-0002", "other")
+    cluster.house._gathered.append(move)
+    cluster.house.turn()
+    running, first, _ = cluster.enqueue(3)
+    assert (node.started, first) == ([running], "default-0002")
+    node.running.pop(running)
+    cluster.aggregator.demand("n", node.demand())  # type: ignore[arg-type]
+    cluster.house._gathered.append(move)
+    cluster.house.turn()
+    assert node.started == [running, first]
