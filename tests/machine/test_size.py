@@ -91,7 +91,7 @@ def test_many_queues_and_session_jobs_cost_a_capture_as_little_as_many_jobs() ->
         )
     capture = driver.machine.capture()
     written = least(lambda: list(map(len, encode_pieces(capture))))
-    assert least(driver.machine.capture) < written / 20
+    assert least(driver.machine.capture) < written / 8  # a 25th; copied at once: more than all
     sizes = [len(piece) for piece in encode_pieces(capture)]
     assert max(sizes) < sum(sizes) / 10
 
