@@ -193,10 +193,7 @@ class Isolation:
         self._changed()
 
     def overdue(self, child: ChildProcess, job: Assignment) -> None:
-        if child.ledger.find(job.id, job.fence) is None:
-            return
         self._settling.timed_out(child, job)
-        child.replace(Ending.HAND_BACK)
         self._changed()
 
     def gone(self, child: ChildProcess) -> None:

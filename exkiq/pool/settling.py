@@ -136,10 +136,13 @@ class Settling:
     # --- what the node itself decides
 
     def timed_out(self, child: ChildProcess, job: Assignment) -> None:
-        """The job is over its timeout, and its child did nothing about it."""
+        """The job is over its timeout, and its child did nothing about it: it is replaced."""
+        if child.ledger.find(job.id, job.fence) is None:
+            return  # it ended in the same moment
         text = f"ran longer than its timeout of {job.timeout_ms} ms, and blocked its child"
         row = _row(job, "JobTimeout", text, child.run_ms(job))
         self._fail(child, job, row)
+        child.replace(Ending.HAND_BACK)
 
     def late(self, child: ChildProcess, jobs: Sequence[Assignment]) -> None:
         """The child has not begun these in time."""

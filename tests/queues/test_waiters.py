@@ -10,16 +10,7 @@ from exkiq.machine import Machine, Spec, commands
 from exkiq.queues import LocalHouse
 from exkiq.queues.waiters import Ending, Waiter, Waiters
 from tests.aggregator.pretend import Pids
-
-
-class Timer:
-    def __init__(self, delay: float, call: Callable[[], None]) -> None:
-        self.delay = delay
-        self.call = call
-        self.is_cancelled = False
-
-    def cancel(self) -> None:
-        self.is_cancelled = True
+from tests.queues.timer import Timer
 
 
 class Room:

@@ -11,18 +11,9 @@ from exkiq.machine import Machine, Spec, commands
 from exkiq.queues import LocalHouse
 from exkiq.queues.watchers import BEAT_S, Told, Watch, Watchers
 from tests.aggregator.pretend import Pids
+from tests.queues.timer import Timer
 
 ERROR = ["ValueError", "no", "trace"]
-
-
-class Timer:
-    def __init__(self, delay: float, call: Callable[[], None]) -> None:
-        self.delay = delay
-        self.call = call
-        self.is_cancelled = False
-
-    def cancel(self) -> None:
-        self.is_cancelled = True
 
 
 class Room:
